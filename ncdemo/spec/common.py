@@ -1,0 +1,35 @@
+"""The parts that a training run and a benchmark share: which model, and what is measured beside them."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, StringConstraints
+
+from ncdemo.spec.base import Spec
+
+EMBEDDED_MODEL = "smollm2-135m-instruct"
+SHIPPED_DATA = "ncdemo-jobs"
+
+PositiveInt = Annotated[int, Field(ge=1)]
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$")]
+NonEmpty = Annotated[str, StringConstraints(min_length=1)]
+
+
+class ModelRef(Spec):
+    """Which model to load."""
+
+    name: NonEmpty = EMBEDDED_MODEL
+    """A folder in Hugging Face form, a hub id, or `smollm2-135m-instruct`, which the `demo` extra ships."""
+    revision: NonEmpty | None = None
+    """Commit, tag or branch of a hub model. None: the hub's default branch, and the resolved commit is recorded."""
+
+
+class Telemetry(Spec):
+    """What is sampled beside the work, and where the run is logged."""
+
+    sample_hz: float = Field(default=2.0, ge=0, le=1000)
+    """Hardware samples per second; 0 takes none."""
+    mlflow_uri: str | None = "default"
+    """MLflow tracking URI. `default`: MLFLOW_TRACKING_URI, else an SQLite file beside the runs. null: no MLflow."""
+
+
+Precision = Literal["auto", "fp32", "bf16"]

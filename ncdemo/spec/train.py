@@ -1,0 +1,108 @@
+"""TrainSpec: one fine-tuning run, from model and data to what is evaluated and kept."""
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from ncdemo.spec.base import Spec
+from ncdemo.spec.common import SHIPPED_DATA, ModelRef, Name, NonEmpty, PositiveInt, Precision, Telemetry
+
+DataFormat = Literal["auto", "text", "prompt_completion", "instruction", "messages", "sharegpt"]
+
+
+class Data(Spec):
+    """Which examples, and how they become batches."""
+
+    name: NonEmpty = SHIPPED_DATA
+    """`ncdemo-jobs` (shipped), a hub data set id, or a .json, .jsonl or .parquet file."""
+    revision: NonEmpty | None = None
+    """Commit, tag or branch of a hub data set; the resolved commit is recorded."""
+    format: DataFormat = "auto"
+    """How a row is read. `auto` decides by its columns and refuses what it doesn't know."""
+    train_examples: PositiveInt | None = None
+    """Use this many training examples (None: all)."""
+    eval_examples: PositiveInt = 64
+    """Held-out examples for loss, perplexity and token accuracy."""
+    max_seq_len: int = Field(default=512, ge=16)
+    """Tokens in one row of a batch. Longer examples are cut; how many is recorded."""
+    packing: bool = True
+    """Fill each row with several examples that don't attend to each other, instead of padding."""
+    seed: int = Field(default=0, ge=0)
+    """Decides the order of the examples."""
+
+
+class Lora(Spec):
+    """Low-rank adapters (used when train.method is lora)."""
+
+    r: PositiveInt = 16
+    alpha: PositiveInt = 32
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    target_modules: tuple[NonEmpty, ...] | Literal["all-linear"] = "all-linear"
+
+
+class Train(Spec):
+    """How the weights are changed."""
+
+    strategy: Literal["accelerate"] = "accelerate"
+    method: Literal["full", "lora"] = "full"
+    lora: Lora = Lora()
+    processes: PositiveInt = 1
+    """Ranks on this machine: one per GPU, or several gloo processes on a CPU."""
+    max_steps: PositiveInt | None = None
+    """Optimizer steps. None: as many as `epochs` takes."""
+    epochs: float = Field(default=1.0, gt=0)
+    micro_batch_size: PositiveInt = 1
+    """Rows per forward pass and rank."""
+    grad_accum_steps: PositiveInt = 1
+    """Forward passes per optimizer step."""
+    learning_rate: float = Field(default=2e-5, gt=0, le=1)
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    warmup_ratio: float = Field(default=0.03, ge=0, lt=1)
+    weight_decay: float = Field(default=0.0, ge=0, le=1)
+    max_grad_norm: float | None = Field(default=1.0, gt=0)
+    """Clip the gradient's norm to this. null: no clipping; the norm is reported all the same."""
+    precision: Precision = "auto"
+    """`auto`: bf16 where the hardware multiplies it natively, else fp32. Weights stay fp32."""
+    seed: int = Field(default=0, ge=0)
+
+    @model_validator(mode="after")
+    def _lora_fits(self) -> Self:
+        if self.method == "full" and self.lora != Lora():
+            raise ValueError("lora settings have no effect with method: full; set train.method to lora or remove them")
+        return self
+
+
+class Eval(Spec):
+    """What is measured on held-out data, before and after training."""
+
+    before: bool = True
+    """Evaluate the untrained model too."""
+    every_steps: PositiveInt | None = None
+    """Held-out loss every so many steps (None: only before and after)."""
+    exact_match_examples: int = Field(default=0, ge=0)
+    """Held-out examples answered by greedy generation and compared with the reference; 0: none."""
+    max_new_tokens: PositiveInt = 256
+    batch_size: PositiveInt = 32
+    """Examples generated together."""
+
+
+class Checkpoint(Spec):
+    """What is kept of the weights."""
+
+    every_steps: PositiveInt | None = None
+    """Write an ordinary Hugging Face folder every so many steps (None: only the final model)."""
+    keep: PositiveInt = 2
+    """Newest checkpoints that stay on disk; the final model always does."""
+
+
+class TrainSpec(Spec):
+    """One fine-tuning run."""
+
+    kind: Literal["train"] = "train"
+    name: Name = "train"
+    model: ModelRef = ModelRef()
+    data: Data = Data()
+    train: Train = Train()
+    eval: Eval = Eval()
+    checkpoint: Checkpoint = Checkpoint()
+    telemetry: Telemetry = Telemetry()
