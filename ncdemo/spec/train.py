@@ -5,7 +5,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from ncdemo.spec.base import Spec
-from ncdemo.spec.common import SHIPPED_DATA, ModelRef, Name, NonEmpty, PositiveInt, Precision, Telemetry
+from ncdemo.spec.common import SHIPPED_DATA, ModelRef, Name, NonEmpty, PositiveInt, Precision, Seed, Telemetry
 
 DataFormat = Literal["auto", "text", "prompt_completion", "instruction", "messages", "sharegpt"]
 
@@ -27,7 +27,7 @@ class Data(Spec):
     """Tokens in one row of a batch. Longer examples are cut; how many is recorded."""
     packing: bool = True
     """Fill each row with several examples that don't attend to each other, instead of padding."""
-    seed: int = Field(default=0, ge=0)
+    seed: Seed = 0
     """Decides the order of the examples."""
 
 
@@ -35,35 +35,54 @@ class Lora(Spec):
     """Low-rank adapters (used when train.method is lora)."""
 
     r: PositiveInt = 16
+    """Rank of the adapters."""
     alpha: PositiveInt = 32
+    """Adapters are scaled by alpha / r."""
     dropout: float = Field(default=0.0, ge=0, lt=1)
+    """Share of the adapters' inputs dropped in training."""
     target_modules: tuple[NonEmpty, ...] | Literal["all-linear"] = "all-linear"
+    """Names of the layers that get adapters."""
 
 
 class Train(Spec):
     """How the weights are changed."""
 
     strategy: Literal["accelerate"] = "accelerate"
+    """Which library runs the training."""
     method: Literal["full", "lora"] = "full"
+    """All weights, or low-rank adapters beside frozen ones."""
     lora: Lora = Lora()
+    """The adapters' shape."""
     processes: PositiveInt = 1
     """Ranks on this machine: one per GPU, or several gloo processes on a CPU."""
     max_steps: PositiveInt | None = None
-    """Optimizer steps. None: as many as `epochs` takes."""
-    epochs: float = Field(default=1.0, gt=0)
+    """Optimizer steps; give this or epochs, not both."""
+    epochs: float | None = Field(default=None, gt=0)
+    """Passes over the training data (null, and max_steps null: one)."""
     micro_batch_size: PositiveInt = 1
     """Rows per forward pass and rank."""
     grad_accum_steps: PositiveInt = 1
     """Forward passes per optimizer step."""
     learning_rate: float = Field(default=2e-5, gt=0, le=1)
+    """The highest learning rate, reached after the warm-up."""
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    """How the learning rate falls to 0 after the warm-up, or stays."""
     warmup_ratio: float = Field(default=0.03, ge=0, lt=1)
+    """Share of the steps in which the learning rate rises from 0."""
     weight_decay: float = Field(default=0.0, ge=0, le=1)
+    """AdamW's decoupled decay, on matrices alone."""
     max_grad_norm: float | None = Field(default=1.0, gt=0)
     """Clip the gradient's norm to this. null: no clipping; the norm is reported all the same."""
     precision: Precision = "auto"
     """`auto`: bf16 where the hardware multiplies it natively, else fp32. Weights stay fp32."""
-    seed: int = Field(default=0, ge=0)
+    seed: Seed = 0
+    """Decides dropout and new adapters' weights."""
+
+    @model_validator(mode="after")
+    def _one_length(self) -> Self:
+        if self.max_steps is not None and self.epochs is not None:
+            raise ValueError("max_steps and epochs are both given; keep one")
+        return self
 
     @model_validator(mode="after")
     def _lora_fits(self) -> Self:
@@ -82,6 +101,7 @@ class Eval(Spec):
     exact_match_examples: int = Field(default=0, ge=0)
     """Held-out examples answered by greedy generation and compared with the reference; 0: none."""
     max_new_tokens: PositiveInt = 256
+    """An answer that isn't complete by then is wrong."""
     batch_size: PositiveInt = 32
     """Examples generated together."""
 
@@ -99,10 +119,18 @@ class TrainSpec(Spec):
     """One fine-tuning run."""
 
     kind: Literal["train"] = "train"
+    """Says that this file is a training run."""
     name: Name = "train"
+    """Begins the run directory's name."""
     model: ModelRef = ModelRef()
+    """What is fine-tuned."""
     data: Data = Data()
+    """What on."""
     train: Train = Train()
+    """How."""
     eval: Eval = Eval()
+    """What is measured on held-out data."""
     checkpoint: Checkpoint = Checkpoint()
+    """What is kept."""
     telemetry: Telemetry = Telemetry()
+    """What is sampled and logged beside it."""

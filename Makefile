@@ -1,0 +1,27 @@
+# make demo: everything end to end on this machine.   make test: what CI runs.
+.PHONY: setup demo test lint lock bench-packing bench-sampler bench-cli
+
+setup:
+	@scripts/setup_env.sh
+
+demo: setup
+	@.venv/bin/ncdemo demo
+
+test: setup
+	@.venv/bin/python -m pytest -m "not slow and not gpu and not azure"
+
+lint: setup
+	@.venv/bin/ruff check . && .venv/bin/ruff format --check .
+
+# After a change of dependencies: lock again and take the hosts out (docs/packaging.md).
+lock:
+	uv lock && python3 scripts/lock_hosts.py && uv lock && python3 scripts/lock_hosts.py
+
+bench-packing: setup
+	@.venv/bin/python benchmarks/packing.py
+
+bench-sampler: setup
+	@.venv/bin/python benchmarks/sampler_overhead.py
+
+bench-cli: setup
+	@.venv/bin/python benchmarks/cli_start.py

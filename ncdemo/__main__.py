@@ -1,0 +1,5 @@
+"""`python -m ncdemo` is `ncdemo`."""
+
+from ncdemo.cli import main
+
+main()

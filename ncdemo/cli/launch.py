@@ -1,0 +1,156 @@
+"""Start a workload as a process: write its run directory's spec, follow its progress, keep its log.
+
+The seam between the command line and the workloads is data and a process: `python -m workloads... --run <folder>`.
+"""
+
+import datetime
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+from ncdemo.spec.base import Spec, SpecError
+from ncdemo.spec.load import dump_spec
+from ncdemo.spec.paths import runs_dir
+
+Progress = Callable[[dict], None]
+
+
+@dataclass(frozen=True)
+class Launch:
+    """What will be started: rendered first, so that --dry-run prints exactly this."""
+
+    folder: Path
+    spec: Spec
+    command: tuple[str, ...]
+    env: dict[str, str]
+    """Beside the environment of this process."""
+
+    def describe(self) -> str:
+        settings = " ".join(f"{k}={v}" for k, v in self.env.items())
+        return f"# {self.folder}/spec.yaml\n{dump_spec(self.spec)}\n# starts\n{settings} {' '.join(self.command)}"
+
+
+def new_run_folder(name: str) -> Path:
+    """Return a folder for a new run, named by UTC time; it doesn't exist yet."""
+    stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%d-%H%M%S")
+    folder = runs_dir() / f"{name}-{stamp}"
+    n = 2
+    while folder.exists():
+        folder, n = runs_dir() / f"{name}-{stamp}-{n}", n + 1
+    return folder
+
+
+def start(launch: Launch, progress: Progress | None = None) -> None:
+    """Run a workload to its end. Raise SpecError with its own last line when it fails, KeyboardInterrupt on Ctrl-C."""
+    launch.folder.mkdir(parents=True, exist_ok=True)
+    (launch.folder / "spec.yaml").write_text(dump_spec(launch.spec), encoding="utf-8")
+    log = launch.folder / "log.txt"
+    env = {**os.environ, **launch.env, "NCDEMO_PROGRESS": "1", "PYTHONUNBUFFERED": "1"}
+    with log.open("ab") as errors:
+        # A session of its own: Ctrl-C reaches this process alone, which then ends the workload in good order.
+        process = subprocess.Popen(launch.command, stdout=subprocess.PIPE, stderr=errors, env=env, start_new_session=True, text=True)
+    with _ending(process):
+        assert process.stdout
+        for line in process.stdout:
+            if progress and line.startswith("{"):
+                progress(json.loads(line))
+        code = process.wait()
+    if code != 0:
+        raise SpecError(failure(launch.folder, code))
+
+
+def failure(folder: Path, code: int) -> str:
+    """Say in one line why a run failed, from its own record."""
+    try:
+        reason = json.loads((folder / "result.json").read_text())["reason"]
+    except (OSError, ValueError, KeyError):
+        reason = None
+    log = folder / "log.txt"
+    if not reason and log.exists():
+        lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
+        said = [line.removeprefix("Error: ") for line in lines if line.startswith("Error: ")]
+        reason = (said or lines or [None])[-1]
+    return f"{folder}: the run failed (exit {code}): {reason or 'it left no reason'}; the whole log is {log}"
+
+
+@contextmanager
+def _ending(process: subprocess.Popen) -> Iterator[None]:
+    """However the body ends, the workload and all its processes end: asked first, then killed."""
+    try:
+        yield
+    finally:
+        if process.poll() is None:
+            with _ignore_missing():
+                os.killpg(process.pid, signal.SIGTERM)
+            try:
+                process.wait(timeout=20)
+            except subprocess.TimeoutExpired:
+                click.echo("the workload doesn't end; killing it", err=True)
+        with _ignore_missing():
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+@contextmanager
+def _ignore_missing() -> Iterator[None]:
+    try:
+        yield
+    except ProcessLookupError:
+        return
+
+
+def python_module(module: str, *args: str) -> tuple[str, ...]:
+    """Return the command of a workload module; never a script path, which would hide installed packages."""
+    return (sys.executable, "-m", module, *args)
+
+
+def call(module: str, *args: str) -> None:
+    """Run a small workload in the foreground, its output being ours. Exit with its code when it fails."""
+    code = subprocess.call(python_module(module, *args))
+    if code:
+        sys.exit(code)
+
+
+def call_quietly(module: str, *args: str) -> None:
+    """Run a small workload; raise SpecError with its last line when it fails."""
+    done = subprocess.run(python_module(module, *args), capture_output=True, text=True)
+    if done.returncode:
+        lines = done.stderr.strip().splitlines() or ["it left no reason"]
+        raise SpecError(lines[-1].removeprefix("Error: "))
+
+
+@contextmanager
+def progress_bars() -> Iterator[Progress]:
+    """Yield a callback that draws a bar with time left for each phase a workload reports."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bars
+
+    columns = (TextColumn("{task.description:<12}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"),
+               TimeRemainingColumn(), TextColumn("{task.fields[figures]}"))  # fmt: skip
+    with Bars(*columns, console=Console(stderr=True), refresh_per_second=4) as drawn:
+        tasks: dict[str, int] = {}
+
+        def update(message: dict) -> None:
+            phase = message["phase"]
+            if phase not in tasks or drawn.tasks[drawn.task_ids.index(tasks[phase])].finished:
+                tasks[phase] = drawn.add_task(phase, total=message["total"], figures="")
+            figures = "  ".join(f"{k} {v:.4g}" for k, v in message.items() if k not in ("phase", "done", "total"))
+            drawn.update(tasks[phase], completed=message["done"], total=message["total"], figures=figures)
+
+        yield update
+
+
+def seconds_since(start_s: float) -> str:
+    """Return a duration for people: 75 -> '1 min 15 s'."""
+    minutes, seconds = divmod(round(time.monotonic() - start_s), 60)
+    return f"{minutes} min {seconds} s" if minutes else f"{seconds} s"

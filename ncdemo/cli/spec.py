@@ -1,0 +1,28 @@
+"""`ncdemo spec`: check a spec without running it, and print JSON schemas for editors."""
+
+import json
+
+import click
+
+from ncdemo.spec import SPECS, dump_spec, load_spec
+
+
+@click.group("spec")
+def command() -> None:
+    """Check specs and print their JSON schemas."""
+
+
+@command.command()
+@click.argument("kind", type=click.Choice(list(SPECS)))
+def schema(kind: str) -> None:
+    """Print the JSON schema of one kind of spec."""
+    click.echo(json.dumps(SPECS[kind].model_json_schema(), indent=2))
+
+
+@command.command()
+@click.argument("kind", type=click.Choice(list(SPECS)))
+@click.argument("file")
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a key, e.g. --set train.max_steps=20.")
+def check(kind: str, file: str, overrides: tuple[str, ...]) -> None:
+    """Check a spec, and print it with every default filled in."""
+    click.echo(dump_spec(load_spec(file, SPECS[kind], overrides)), nl=False)

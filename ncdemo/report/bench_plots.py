@@ -1,0 +1,113 @@
+"""What the benchmark found: output tokens/s with every repeat shown, and the distribution of every latency."""
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.ticker import FixedLocator, LogLocator
+
+from ncdemo.report.columns import ecdf
+from ncdemo.report.fairness import flags
+from ncdemo.report.figure import DASHES, INK, MUTED, NARROW, PAPER, SERIES, WIDE, Plot, drawing, panels, to_svg
+from ncdemo.report.read import Run
+from ncdemo.report.requests import METRICS
+from ncdemo.spec.result import Cell
+
+NAMES = {"ttft_s": "TTFT (ms)", "tpot_s": "TPOT (ms)", "itl_s": "ITL (ms)", "e2e_s": "End to end (ms)"}
+
+
+def bench_plots(run: Run, colours: dict[str, int]) -> list[Plot]:
+    """Draw throughput per model, then one figure of four latencies per model and concurrency."""
+    cells = run.record.bench.cells if run.record and run.record.bench else []
+    plots = []
+    with drawing():
+        for model in dict.fromkeys(c.model for c in cells):
+            mine = [c for c in cells if c.model == model]
+            caption = f"{model}: bar = median over repeats, dots = each repeat. Hatched: a cell fails a fairness gate."
+            half = _throughput(mine, model, colours, NARROW, 245)
+            # With an even number of figures beside it, this one takes a whole row.
+            whole = len({key.concurrency for key in run.cells if key.model == model}) % 2 == 0
+            plots.append(Plot(caption, _throughput(mine, model, colours, WIDE, 190), half) if whole else Plot(caption, half))
+        limits = _limits(run)
+        for model, concurrency in dict.fromkeys((key.model, key.concurrency) for key in run.cells):
+            caption = f"{model}, concurrency {concurrency}: share of requests (ITL: of tokens) at or below, in %; all repeats pooled."
+            plots.append(Plot(caption, _latencies(run, model, concurrency, colours, limits)))
+    return plots
+
+
+def _throughput(cells: list[Cell], model: str, colours: dict[str, int], width: float, height: float) -> str:
+    fig, (ax,) = panels(1, width, height)
+    engines = list(dict.fromkeys(c.engine for c in cells))
+    loads = sorted({c.concurrency for c in cells})
+    share = 0.8 / len(engines)
+    for i, engine in enumerate(engines):
+        for x, load in enumerate(loads):
+            group = [c for c in cells if (c.engine, c.concurrency) == (engine, load)]
+            if group:
+                _bar(ax, x + (i - (len(engines) - 1) / 2) * share, share, group, SERIES[colours[engine] % 8])
+    ax.set_xticks(range(len(loads)), [str(load) for load in loads])
+    ax.set_xlim(-0.6, len(loads) - 0.4)
+    ax.set_ylim(0, max(ax.get_ylim()[1] * 1.08, 1e-9))
+    ax.grid(axis="x", visible=False)
+    ax.set_title("Output tokens/s")
+    ax.set_xlabel("concurrency (requests in flight)")
+    return to_svg(fig, f"Output tokens per second of {', '.join(engines)} with {model} by concurrency")
+
+
+def _bar(ax: Axes, x: float, width: float, group: list[Cell], colour: str) -> None:
+    values = [c.output_tokens_per_s for c in group if c.output_tokens_per_s is not None]
+    if not values:
+        ax.text(x, 0, "n/a", ha="center", va="bottom", color=MUTED, fontsize=9.5)
+        return
+    flagged = any(flags(c) for c in group)
+    hatch = {"hatch": "////", "facecolor": "none", "alpha": 0.8} if flagged else {"facecolor": colour}
+    ax.bar(x, np.median(values), width * 0.88, edgecolor=colour, linewidth=1, **hatch)
+    spread = (np.arange(len(values)) - (len(values) - 1) / 2) * width * 0.55 / max(len(values) - 1, 1)
+    ax.plot(x + spread, values, "o", markersize=4.6, color=INK, markeredgecolor=PAPER, markeredgewidth=0.9, zorder=3)
+
+
+def _limits(run: Run) -> dict[str, tuple[float, float]]:
+    """Return the range of each latency over all cells, in ms: figures of different concurrency share their axes."""
+    found = {}
+    for metric in METRICS:
+        values = [v for cell in run.cells.values() if (v := getattr(cell, metric))]
+        if values:
+            found[metric] = (min(map(min, values)) * 1e3, max(map(max, values)) * 1e3)
+    return found
+
+
+def _latencies(run: Run, model: str, concurrency: int, colours: dict[str, int], limits: dict[str, tuple[float, float]]) -> str:
+    fig, axes = panels(4, NARROW, 98, gap=46, columns=2, left=34, bottom=24)
+    for ax, metric in zip(axes, METRICS, strict=True):
+        for engine in dict.fromkeys(key.engine for key in run.cells):
+            pooled = [getattr(cell, metric) for key, cell in run.cells.items() if key[:3] == (engine, model, concurrency)]
+            values = np.concatenate([np.asarray(v) for v in pooled]) if pooled else np.empty(0)
+            if len(values):
+                x, y = ecdf(values * 1e3)
+                index = colours[engine]
+                x, y = np.insert(x, 0, x[0]), np.insert(y, 0, 0.0)
+                ax.plot(x, y * 100, drawstyle="steps-post", color=SERIES[index % 8], linestyle=DASHES[index % 4])
+        if not ax.lines:
+            ax.text(0.5, 0.5, "not measured", ha="center", va="center", transform=ax.transAxes, color=MUTED)
+            ax.set_xticks([])
+        else:
+            _scale(ax, *limits[metric])
+        ax.set_ylim(0, 103)
+        ax.yaxis.set_major_locator(FixedLocator([0, 50, 100]))
+        ax.set_title(NAMES[metric])
+    return to_svg(fig, f"Latency distributions of {model} at concurrency {concurrency}: percent of requests at or below a latency")
+
+
+def _scale(ax: Axes, low: float, high: float) -> None:
+    """Use a log axis for latencies over more than a decade, which engines of different kinds have."""
+    if low > 0 and high / low > 10:
+        ax.set_xscale("log")
+        ax.set_xlim(low / 1.15, high * 1.15)
+        decades = np.log10(high / low)
+        subs = (1, 2, 5) if decades < 1.5 and low > 0.1 else (1, 3) if decades < 2 else (1,)
+        ax.xaxis.set_major_locator(LogLocator(subs=subs, numticks=20))
+        ax.xaxis.set_minor_locator(LogLocator(subs=range(2, 10), numticks=40))
+        ax.xaxis.set_major_formatter(ax.yaxis.get_major_formatter())
+        ax.xaxis.set_minor_formatter("")
+    else:
+        pad = (high - low or high or 1) * 0.05
+        ax.set_xlim(low - pad, high + pad)
+        ax.xaxis.get_major_locator().set_params(nbins=4)

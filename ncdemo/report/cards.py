@@ -1,0 +1,114 @@
+"""The headline: three to six figures, each with one row per run or engine, in the words of docs/measurement.md."""
+
+from dataclasses import dataclass
+from statistics import median
+
+import numpy as np
+
+from ncdemo.report.fairness import flags
+from ncdemo.report.read import Run
+from ncdemo.report.show import NOT_MEASURED, UNBOUND, ms, number, percent
+from ncdemo.spec.result import Cell
+
+
+@dataclass(frozen=True)
+class Row:
+    label: str
+    value: str
+    detail: str = ""
+    colour: int | None = None
+    flagged: bool = False
+
+
+@dataclass(frozen=True)
+class Card:
+    title: str
+    unit: str
+    rows: list[Row]
+
+
+def headline(runs: list[Run], colours: dict[str, int]) -> list[Card]:
+    """Return the cards that have at least one measured row."""
+    trained = [run for run in runs if run.kind == "train"]
+    cards = [
+        Card("Exact match", "before → after", [_exact(run, colours) for run in trained]),
+        Card("Held-out loss", "nats, before → after", [_loss(run, colours) for run in trained]),
+        Card("Training", "tokens/s, median step", [_speed(run, colours) for run in trained]),
+        *_bench_cards(runs, colours),
+    ]
+    return [card for card in cards if any(row.value not in (NOT_MEASURED, f"{NOT_MEASURED} → {NOT_MEASURED}") for row in card.rows)]
+
+
+def tokens_per_s(run: Run) -> float | None:
+    """Return the record's training speed; of a run without a record, by the same definition from its steps."""
+    if run.record and run.record.train:
+        return run.record.train.tokens_per_s
+    measured = run.steps["tokens_per_s"][1:]
+    measured = measured[np.isfinite(measured)]
+    return float(np.median(measured)) if len(measured) else None
+
+
+def _exact(run: Run, colours: dict[str, int]) -> Row:
+    before, after = run.before, run.after
+    examples = next((e.exact_match_examples for e in (after, before) if e and e.exact_match_examples), None)
+    shown = " → ".join(percent(e.exact_match if e else None) for e in (before, after))
+    return Row(run.label, shown, f"{examples} held-out examples" if examples else "", colours[run.label])
+
+
+def _loss(run: Run, colours: dict[str, int]) -> Row:
+    before, after = run.before, run.after
+    shown = " → ".join(number(e.loss if e else None) for e in (before, after))
+    perplexity = " → ".join(number(e.perplexity if e else None) for e in (before, after))
+    return Row(run.label, shown, f"perplexity {perplexity}", colours[run.label])
+
+
+def _speed(run: Run, colours: dict[str, int]) -> Row:
+    result = run.record.train if run.record else None
+    detail = (
+        f"{result.world_size} rank{'s' * (result.world_size > 1)}, {result.precision}"
+        if result
+        else f"of the {len(run.steps['step'])} steps it took"
+    )
+    return Row(run.label, number(tokens_per_s(run)), detail, colours[run.label])
+
+
+def _bench_cards(runs: list[Run], colours: dict[str, int]) -> list[Card]:
+    speed, ttft, tpot = [], [], []
+    benches = [run for run in runs if run.record and run.record.bench]
+    for run in benches:
+        cells = run.record.bench.cells
+        for engine, model in dict.fromkeys((c.engine, c.model) for c in cells):
+            best = _best([c for c in cells if (c.engine, c.model) == (engine, model)])
+            label = " · ".join(filter(None, (engine, _short(model, cells), run.label if len(benches) > 1 else "")))
+            if not best:
+                speed.append(Row(label, NOT_MEASURED, "", colours[engine]))
+                continue
+            bad = any(flags(c) for c in best)
+            values = [c.output_tokens_per_s for c in best if c.output_tokens_per_s is not None]
+            where = f"at concurrency {best[0].concurrency}"
+            many = f"{where}, median of {len(values)} repeats" if len(values) > 1 else f"{where}, 1 repeat"
+            speed.append(Row(label, number(median(values)), many, colours[engine], bad))
+            ttft.append(Row(label, _p50(best, "ttft_s"), where, colours[engine], bad))
+            tpot.append(Row(label, _p50(best, "tpot_s"), where, colours[engine], bad))
+    return [Card("Output", "tokens/s, best cell", speed), Card("TTFT", "p50", ttft), Card("TPOT", "p50", tpot)]
+
+
+def _best(cells: list[Cell]) -> list[Cell]:
+    """Return the repeats of the concurrency with the highest median output tokens/s."""
+    groups: dict[int, list[Cell]] = {}
+    for cell in cells:
+        if cell.output_tokens_per_s is not None:
+            groups.setdefault(cell.concurrency, []).append(cell)
+    return max(groups.values(), key=lambda group: median(c.output_tokens_per_s for c in group), default=[])
+
+
+def _p50(cells: list[Cell], metric: str) -> str:
+    """Return the median over repeats of the p50, if every repeat bounds it."""
+    found = [getattr(c, metric) for c in cells if getattr(c, metric) is not None]
+    if not found:
+        return NOT_MEASURED
+    return UNBOUND if any(d.p50 is None for d in found) else ms(median(d.p50 for d in found))
+
+
+def _short(model: str, cells: list[Cell]) -> str:
+    return model.rstrip("/").split("/")[-1] if len({c.model for c in cells}) > 1 else ""

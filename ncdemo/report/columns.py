@@ -1,0 +1,62 @@
+"""Records to columns of numbers, and columns to few enough points to draw. Absent or not a number is NaN, a gap in the curve."""
+
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
+from operator import itemgetter
+from typing import Any
+
+import numpy as np
+
+Columns = dict[str, np.ndarray]
+BUCKETS = 300
+
+
+def to_columns(batches: Iterable[list[dict[str, Any]]], names: Sequence[str], needed: int = 1) -> Columns:
+    """Return one float64 array per name, in file order; records without the first `needed` names are left out."""
+    return stack([rows_of(batch, names) for batch in batches if batch], names, needed)
+
+
+def stack(blocks: list[np.ndarray], names: Sequence[str], needed: int = 1) -> Columns:
+    table = np.concatenate(blocks) if blocks else np.empty((0, len(names)))
+    whole = ~np.isnan(table[:, :needed]).any(axis=1)
+    if not whole.all():
+        table = table[whole]
+    return {name: table[:, i] for i, name in enumerate(names)}
+
+
+def rows_of(batch: Sequence[dict[str, Any]], names: Sequence[str]) -> np.ndarray:
+    """Return [len(batch), len(names)] float64; infinities are NaN too, because no axis can show them."""
+    try:
+        block = np.array(list(map(itemgetter(*names), batch)), dtype=float)
+    except (KeyError, TypeError, ValueError):
+        block = np.array([[_number(item.get(name)) for name in names] for item in batch], dtype=float)
+    block[~np.isfinite(block)] = np.nan
+    return block
+
+
+def _number(value: Any) -> float:
+    return float(value) if isinstance(value, int | float) else np.nan
+
+
+def decimate(x: np.ndarray, y: np.ndarray, buckets: int = BUCKETS) -> tuple[np.ndarray, np.ndarray]:
+    """Keep the smallest and the largest value of each of `buckets` runs of points, so that no peak is lost."""
+    if len(x) <= 2 * buckets:
+        return x, y
+    keep: list[int] = []
+    edges = np.linspace(0, len(x), buckets + 1).astype(int)
+    for low, high in pairwise(edges):
+        part = y[low:high]
+        if np.isnan(part).all():
+            keep.append(low)
+        else:
+            keep.extend(sorted({low + int(np.nanargmin(part)), low + int(np.nanargmax(part))}))
+    return x[keep], y[keep]
+
+
+def ecdf(values: np.ndarray, points: int = 200) -> tuple[np.ndarray, np.ndarray]:
+    """Return sorted values and the share of values at or below each; of many, evenly spaced ranks with both ends."""
+    ordered = np.sort(values)
+    ranks = np.arange(len(ordered))
+    if len(ordered) > points:
+        ranks = np.unique(np.linspace(0, len(ordered) - 1, points).astype(int))
+    return ordered[ranks], (ranks + 1) / len(ordered)

@@ -1,0 +1,86 @@
+"""When two cells may be compared, and what a comparison says. The rules are those of docs/measurement.md."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import comb
+from statistics import median
+
+from ncdemo.spec.result import Cell
+
+MIN_REPEATS = 6
+AGREEMENT_FLOOR = 0.9
+"""Below this share of equal leading tokens two engines did not do the same work. A judgement: bf16 alone moves a few tokens."""
+CONFIDENCE = 0.95
+
+
+def flags(cell: Cell) -> list[str]:
+    """Return why this cell must not be compared silently; empty when every gate is passed."""
+    found = []
+    if cell.error:
+        found.append(f"not measured: {cell.error}")
+    if cell.failed:
+        found.append(f"{cell.failed} of {cell.requests} requests failed")
+    if cell.equal_output_tokens is False:
+        found.append("output tokens differ from what was asked for")
+    if cell.token_agreement is not None and cell.token_agreement < AGREEMENT_FLOOR:
+        found.append(f"only {cell.token_agreement * 100:.1f} % of tokens agree with the first engine")
+    return found
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Output tokens/s of `engine` / that of `base`, paired by repeat."""
+
+    model: str
+    concurrency: int
+    engine: str
+    base: str
+    repeats: int
+    ratio: float | None
+    """Median of the paired ratios."""
+    low: float | None
+    high: float | None
+    flagged: bool
+
+    @property
+    def verdict(self) -> str:
+        if self.flagged:
+            return "not comparable: a cell fails a gate"
+        if self.ratio is None:
+            return "not measured in both"
+        if self.low is None or self.high is None:
+            return f"not established: {self.repeats} of at least {MIN_REPEATS} repeats"
+        return "no difference shown" if self.low <= 1 <= self.high else "established"
+
+
+def compare(cells: Sequence[Cell]) -> list[Comparison]:
+    """Compare every engine with the first one of the same model and concurrency."""
+    found = []
+    for model, concurrency in dict.fromkeys((c.model, c.concurrency) for c in cells):
+        group = [c for c in cells if (c.model, c.concurrency) == (model, concurrency)]
+        base, *others = dict.fromkeys(c.engine for c in group)
+        found += [_pair(group, model, concurrency, engine, base) for engine in others]
+    return found
+
+
+def _pair(group: list[Cell], model: str, concurrency: int, engine: str, base: str) -> Comparison:
+    speed = {(c.engine, c.repeat): c.output_tokens_per_s for c in group}
+    repeats = sorted({c.repeat for c in group})
+    ratios = sorted(speed[engine, r] / speed[base, r] for r in repeats if speed.get((engine, r)) and speed.get((base, r)))
+    low, high = interval(ratios)
+    flagged = any(flags(c) for c in group if c.engine in (engine, base))
+    return Comparison(model, concurrency, engine, base, len(ratios), median(ratios) if ratios else None, low, high, flagged)
+
+
+def interval(ordered: Sequence[float]) -> tuple[float | None, float | None]:
+    """Return an interval that holds the true median with at least 95 % confidence, whatever the distribution.
+
+    Order statistics k and n+1-k, k the largest with 2 P(Binomial(n, 1/2) < k) <= 5 %. None below 6 values: six is the
+    fewest for which such k exists.
+    """
+    n = len(ordered)
+    k, tail = 0, 0.0
+    while k < n and 2 * (tail + comb(n, k) / 2**n) <= 1 - CONFIDENCE:
+        tail += comb(n, k) / 2**n
+        k += 1
+    return (ordered[k - 1], ordered[n - k]) if k else (None, None)

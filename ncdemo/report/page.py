@@ -1,0 +1,164 @@
+"""Runs to one HTML page: what each section gets to show. The look is report.html.j2 and report.css."""
+
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+
+from ncdemo.report import tables
+from ncdemo.report.bench_plots import bench_plots
+from ncdemo.report.cards import headline
+from ncdemo.report.fairness import AGREEMENT_FLOOR, MIN_REPEATS
+from ncdemo.report.figure import DASHES
+from ncdemo.report.read import Run
+from ncdemo.report.show import duration, number, printable
+from ncdemo.report.telemetry_plots import telemetry_plot
+from ncdemo.report.train_plots import train_plots
+
+STATUS = {"finished": "✓", "failed": "✕", "interrupted": "!", "running": "…", "unknown": "?"}
+
+
+def render(runs: list[Run]) -> str:
+    """Return the page. Equal runs give equal text: it holds no clock and no path of the machine."""
+    label(runs)
+    colours = assign_colours(runs)
+    trained = [run for run in runs if run.kind == "train"]
+    benches = [run for run in runs if run.kind == "bench"]
+    loader = jinja2.FileSystemLoader(Path(__file__).parent)
+    page = jinja2.Environment(
+        loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
+    )
+    return page.get_template("report.html.j2").render(
+        title=runs[0].label if len(runs) == 1 else f"{len(runs)} runs",
+        runs=[status(run) for run in runs],
+        cards=headline(runs, colours),
+        trained=[(run.label, colours[run.label] % 8, None) for run in trained],
+        train_plots=train_plots(trained, colours),
+        training=tables.training(trained),
+        train_differences=tables.spec_differences(trained) if len(trained) > 1 else [],
+        benches=[bench(run, colours) for run in benches],
+        bench_differences=tables.spec_differences(benches) if len(benches) > 1 else [],
+        bench_labels=[run.label for run in benches],
+        prompts_differ=len({run.record.bench.prompt_hash for run in benches if run.record and run.record.bench}) > 1,
+        telemetry=[timeline(run, colours) for run in runs],
+        environment=tables.environment(runs),
+        labels=[run.label for run in runs],
+        reproduce=[reproduce(run) for run in runs],
+        min_repeats=MIN_REPEATS,
+        agreement_floor=f"{AGREEMENT_FLOOR * 100:g} %",
+    )
+
+
+def label(runs: list[Run]) -> None:
+    """Name runs by their spec's name, by run id where names repeat, with a number where even those repeat."""
+    names = [run.record.name if run.record else str(run.spec.get("name") or run.folder) for run in runs]
+    ids = [run.record.run_id if run.record else run.folder for run in runs]
+    used: dict[str, int] = {}
+    for run, name, identity in zip(runs, names, ids, strict=True):
+        text = printable(name if names.count(name) == 1 else identity)
+        used[text] = used.get(text, 0) + 1
+        run.label = text if used[text] == 1 else f"{text} ({used[text]})"
+
+
+def assign_colours(runs: list[Run]) -> dict[str, int]:
+    """Give each training run and each engine one colour for the whole page; the first of either kind has a solid line."""
+    trained = [run.label for run in runs if run.kind == "train"]
+    engines = [cell.engine for run in runs if run.record and run.record.bench for cell in run.record.bench.cells]
+    engines += [key.engine for run in runs for key in run.cells]
+    first = -(-len(trained) // len(DASHES)) * len(DASHES)
+    return {engine: first + i for i, engine in enumerate(dict.fromkeys(engines))} | {name: i for i, name in enumerate(trained)}
+
+
+def status(run: Run) -> dict[str, Any]:
+    record = run.record
+    state = record.status if record else "unknown"
+    reason = record.reason if record else "No readable result.json: the run was killed before it could say how it ended."
+    if record and record.status == "running":
+        reason = record.reason or "The record still says running: the run goes on, or was killed without a word."
+    return {
+        "label": run.label,
+        "kind": {"train": "training", "bench": "benchmark", None: "kind unknown"}[run.kind],
+        "status": state,
+        "sign": STATUS[state],
+        "reason": reason,
+        "run_id": record.run_id if record else run.folder,
+        "started": record.started_at if record else None,
+        "duration": duration(record.duration_s) if record and record.duration_s is not None else None,
+        "spec_hash": record.spec_hash if record else None,
+        "commit": commit(run.environment),
+        "problems": run.problems + diverged(run),
+    }
+
+
+def diverged(run: Run) -> list[str]:
+    """Say that steps have a loss which is not a number: the curve has a gap there."""
+    bad = ~np.isfinite(run.steps["loss"])
+    if not bad.any():
+        return []
+    return [f"{bad.sum()} of {len(bad)} steps have no finite loss, the first at step {number(float(run.steps['step'][bad][0]))}."]
+
+
+def bench(run: Run, colours: dict[str, int]) -> dict[str, Any]:
+    result = run.record.bench if run.record else None
+    found = result.cells if result else []
+    repeats = min((len({c.repeat for c in found if c.engine == engine}) for engine in {c.engine for c in found}), default=0)
+    engines = list(dict.fromkeys([c.engine for c in found] + [key.engine for key in run.cells]))
+    rows = tables.cells(run, colours)
+    return {
+        "label": run.label,
+        "engines": [(engine, colours[engine] % 8, result.engine_versions.get(engine) if result else None) for engine in engines],
+        "plots": bench_plots(run, colours),
+        "cells": rows,
+        "models": len({row["model"] for row in rows}),
+        "flagged": sum(bool(row["flags"]) for row in rows),
+        "repeats": repeats,
+        "comparisons": tables.comparisons(run),
+        "failures": tables.failures(run),
+        "load_times": [(name, duration(seconds)) for name, seconds in result.load_time_s.items()] if result else [],
+        "prompts": f"{number(result.prompt_tokens)} prompt tokens, hash {result.prompt_hash[:12]}" if result else None,
+    }
+
+
+def timeline(run: Run, colours: dict[str, int]) -> dict[str, Any]:
+    telemetry = run.telemetry
+    lost = (
+        [
+            f"GPU {loss.index} stopped answering at {number(loss.at_s, 3)} s: {loss.why}{'; it answered again later' if loss.returned else ''}."
+            for loss in telemetry.lost
+        ]
+        if telemetry
+        else []
+    )
+    engines = list(dict.fromkeys(key.engine for key in run.cells))
+    return {
+        "label": run.label,
+        "plot": telemetry_plot(run, colours),
+        "samples": telemetry.count if telemetry else 0,
+        "gpus": len(telemetry.gpus) if telemetry else 0,
+        "lost": lost,
+        "engines": [(engine, colours[engine] % 8) for engine in engines],
+    }
+
+
+def reproduce(run: Run) -> dict[str, Any]:
+    sha = commit(run.environment)
+    train = run.spec.get("train") if isinstance(run.spec.get("train"), dict) else {}
+    command = {"train": f"ncdemo train {train.get('strategy', 'accelerate')} -c spec.yaml", "bench": "ncdemo bench run -c spec.yaml"}
+    return {
+        "label": run.label,
+        "commit": sha,
+        "dirty": run.environment.get("git_dirty") is True,
+        "command": command.get(run.kind or ""),
+        "spec": run.spec_text,
+    }
+
+
+def commit(environment: dict[str, Any]) -> str | None:
+    """Find the git commit wherever the environment keeps it: a key git_commit, or commit below a key git."""
+    for key, value in environment.items():
+        if key in ("git_commit", "commit") and isinstance(value, str):
+            return value
+        if isinstance(value, dict) and (found := commit(value)):
+            return found
+    return None

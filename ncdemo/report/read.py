@@ -1,0 +1,176 @@
+"""A run directory to typed data, also when the run was killed: what is missing or torn is said, never guessed.
+
+run = read_run(Path("runs/demo"))
+"""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from ncdemo.report.columns import Columns, to_columns
+from ncdemo.report.lines import records
+from ncdemo.report.requests import CellKey, Latencies, to_latencies
+from ncdemo.report.samples import Telemetry, to_telemetry
+from ncdemo.spec import SpecError
+from ncdemo.spec.result import SCHEMA_VERSION, EvalRecord, RunRecord
+
+# Without the first two a step cannot be drawn.
+STEP = ("step", "end_s", "loss", "learning_rate", "grad_norm", "tokens_per_s")
+FILES = ("result.json", "spec.yaml", "environment.json", "steps.jsonl", "evals.jsonl", "requests.jsonl", "samples.jsonl")
+
+
+@dataclass(eq=False)
+class Run:
+    """One run directory. `problems` are sentences for the reader about what could not be read."""
+
+    folder: str
+    kind: str | None = None
+    record: RunRecord | None = None
+    spec: dict[str, Any] = field(default_factory=dict)
+    spec_text: str | None = None
+    environment: dict[str, Any] = field(default_factory=dict)
+    steps: Columns = field(default_factory=dict)
+    evals: list[EvalRecord] = field(default_factory=list)
+    cells: dict[CellKey, Latencies] = field(default_factory=dict)
+    telemetry: Telemetry | None = None
+    problems: list[str] = field(default_factory=list)
+    label: str = ""
+    """Short and unique in one report."""
+
+    @property
+    def before(self) -> EvalRecord | None:
+        """The untrained model: as recorded; of a run without a result, its evaluation at step 0."""
+        if self.record and self.record.train:
+            return self.record.train.before
+        return next((e for e in self.evals if e.step == 0), None)
+
+    @property
+    def after(self) -> EvalRecord | None:
+        """The trained model: only a run that came to its end has one."""
+        return self.record.train.after if self.record and self.record.train else None
+
+
+def read_run(path: Path) -> Run:
+    """Read one run directory. Raise SpecError when the path is not one."""
+    _check(path)
+    run = Run(folder=path.resolve().name)
+    run.record = _result(path, run.problems)
+    run.spec_text, run.spec = _spec(path, run.problems)
+    run.environment = _json_dict(path / "environment.json", run.problems) or {}
+    run.steps = to_columns(records(path / "steps.jsonl", run.problems), STEP, needed=2)
+    run.evals = _evals(path, run.problems)
+    run.cells = to_latencies(records(path / "requests.jsonl", run.problems), run.problems)
+    run.telemetry = to_telemetry(records(path / "samples.jsonl", run.problems))
+    run.kind = _kind(run)
+    expected = ["samples.jsonl", "steps.jsonl" if run.kind == "train" else "requests.jsonl"] if run.kind else ["samples.jsonl"]
+    run.problems += [f"{name} is absent." for name in expected if not (path / name).exists()]
+    return run
+
+
+def _check(path: Path) -> None:
+    if not path.exists():
+        raise SpecError(f"{path}: no such folder; give a run directory, which ncdemo train or ncdemo bench wrote")
+    if not path.is_dir():
+        raise SpecError(f"{path}: is a file; give the run directory that holds it")
+    if not any((path / name).is_file() for name in FILES):
+        inside = sorted(child for child in path.iterdir() if child.is_dir() and any((child / name).is_file() for name in FILES))
+        hint = f"; it holds some: give {inside[-1]}" if inside else "; give a folder that ncdemo train or ncdemo bench wrote"
+        raise SpecError(f"{path}: is not a run directory (it has no result.json, spec.yaml or records){hint}")
+
+
+def _result(path: Path, problems: list[str]) -> RunRecord | None:
+    data = _json_dict(path / "result.json", problems)
+    if data is None:
+        return None
+    if data.get("schema_version", SCHEMA_VERSION) != SCHEMA_VERSION:
+        problems.append(
+            f"result.json has schema version {data['schema_version']}; this ncdemo reads {SCHEMA_VERSION}: use the one that wrote it."
+        )
+        return None
+    while True:
+        try:
+            return RunRecord.model_validate(data)
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            problems.append(f"result.json: {'.'.join(map(str, first['loc']))}: {first['msg']}; the value is left out.")
+            if not _prune(data, list(first["loc"]), unknown=first["type"] == "extra_forbidden"):
+                return None
+
+
+def _prune(data: Any, loc: list[Any], unknown: bool) -> bool:
+    """Null the value that does not fit, or what holds it if it is null or absent already. False: nothing left to null.
+
+    A key the schema does not know, and an entry of a list, are taken out instead.
+    """
+    while len(loc) > 0:
+        holder = data
+        for part in loc[:-1]:
+            holder = holder[part]
+        if isinstance(holder, list) or unknown:
+            del holder[loc[-1]]
+            return True
+        if holder.get(loc[-1]) is not None:
+            holder[loc[-1]] = None
+            return True
+        loc = loc[:-1]
+    return False
+
+
+def _spec(path: Path, problems: list[str]) -> tuple[str | None, dict[str, Any]]:
+    try:
+        text = (path / "spec.yaml").read_text(encoding="utf-8", errors="replace")
+        data = yaml.safe_load(text)
+    except FileNotFoundError:
+        problems.append("spec.yaml is absent.")
+        return None, {}
+    except OSError as error:
+        problems.append(f"spec.yaml cannot be read ({error.strerror}).")
+        return None, {}
+    except (yaml.YAMLError, ValueError, RecursionError):
+        problems.append("spec.yaml is not valid YAML.")
+        return text, {}
+    return text, data if isinstance(data, dict) else {}
+
+
+def _json_dict(path: Path, problems: list[str]) -> dict[str, Any] | None:
+    try:
+        data = json.loads(path.read_text(encoding="utf-8", errors="replace"))
+    except FileNotFoundError:
+        problems.append(f"{path.name} is absent.")
+        return None
+    except OSError as error:
+        problems.append(f"{path.name} cannot be read ({error.strerror}).")
+        return None
+    except (ValueError, RecursionError):
+        data = None
+    if not isinstance(data, dict):
+        problems.append(f"{path.name} is not whole JSON.")
+        return None
+    return data
+
+
+def _evals(path: Path, problems: list[str]) -> list[EvalRecord]:
+    found, strange = [], 0
+    for batch in records(path / "evals.jsonl", problems):
+        for item in batch:
+            try:
+                found.append(EvalRecord.model_validate(item))
+            except ValidationError:
+                strange += 1
+    if strange:
+        problems.append(
+            f"evals.jsonl: {strange} evaluations do not fit the schema (a loss that is no number, or another version of ncdemo); they are left out."
+        )
+    return found
+
+
+def _kind(run: Run) -> str | None:
+    if run.record:
+        return run.record.kind
+    if run.spec.get("kind") in ("train", "bench"):
+        return run.spec["kind"]
+    return "train" if len(run.steps["step"]) or run.evals else "bench" if run.cells else None

@@ -1,0 +1,129 @@
+"""The numbers of the page as rows of text: training results, cells, environment, and what differs between specs."""
+
+from typing import Any
+
+from ncdemo.report.fairness import compare, flags
+from ncdemo.report.read import Run
+from ncdemo.report.show import NOT_MEASURED, UNBOUND, duration, number, percent, size
+from ncdemo.spec.result import Cell, Distribution
+
+Table = list[tuple[str, list[str]]]
+"""A name and one text per run."""
+
+
+def training(runs: list[Run]) -> Table:
+    """Return what the record says of each run; rows that no run measured are left out."""
+    rows: dict[str, list[str]] = {}
+    for i, run in enumerate(runs):
+        result = run.record.train if run.record else None
+        values = {
+            "Steps": number(result.steps if result else None),
+            "Examples": number(result.examples if result else None),
+            "Tokens": number(result.tokens if result else None),
+            "Target tokens": number(result.target_tokens if result else None),
+            "Training time (sum of steps)": duration(result.train_time_s if result else None),
+            "Tokens/s (median step)": number(result.tokens_per_s if result else None),
+            "Largest resident memory of a rank": size(result.peak_rss_bytes if result else None),
+            "Peak GPU memory": size(result.peak_vram_bytes if result else None),
+            "Ranks": number(result.world_size if result else None),
+            "Precision": result.precision if result else NOT_MEASURED,
+            "Trainable parameters": number(result.trainable_parameters if result else None),
+            "Parameters": number(result.parameters if result else None),
+            "Padding": percent(result.padding_fraction if result else None),
+            "Examples cut to max_seq_len": number(result.truncated_examples if result else None),
+        }
+        for field, name, show in (
+            ("loss", "Held-out loss (nats)", number),
+            ("perplexity", "Perplexity", number),
+            ("token_accuracy", "Token accuracy", percent),
+            ("exact_match", "Exact match", percent),
+            ("field_accuracy", "Field accuracy", percent),
+        ):
+            both = [show(getattr(evaluation, field) if evaluation else None) for evaluation in (run.before, run.after)]
+            values[f"{name}, before → after"] = NOT_MEASURED if set(both) == {NOT_MEASURED} else " → ".join(both)
+        if result:
+            values |= {f"Data: {key}": NOT_MEASURED if value is None else _text(value) for key, value in result.dataset.items()}
+        for name, value in values.items():
+            rows.setdefault(name, [NOT_MEASURED] * len(runs))[i] = value
+    return [(name, values) for name, values in rows.items() if any(value != NOT_MEASURED for value in values)]
+
+
+def cells(run: Run, colours: dict[str, int]) -> list[dict[str, Any]]:
+    """Return one row per cell, ordered so that what is compared stands together."""
+    found = run.record.bench.cells if run.record and run.record.bench else []
+    return [_cell(c) | {"colour": colours[c.engine] % 8} for c in sorted(found, key=lambda c: (c.model, c.concurrency, c.engine, c.repeat))]
+
+
+def _cell(cell: Cell) -> dict[str, Any]:
+    rates = (cell.output_tokens_per_s, cell.requests_per_s, cell.goodput_rps)
+    return {
+        "engine": cell.engine,
+        "model": cell.model,
+        "concurrency": cell.concurrency,
+        "repeat": cell.repeat,
+        "counts": [number(cell.requests), number(cell.failed)],
+        "numbers": [*map(number, rates), percent(cell.slo_attainment)],
+        "latencies": [_percentiles(d) for d in (cell.ttft_s, cell.tpot_s, cell.itl_s, cell.e2e_s)],
+        "equal": {True: "yes", False: "no", None: "not asked for"}[cell.equal_output_tokens],
+        "agreement": percent(cell.token_agreement),
+        "flags": flags(cell),
+    }
+
+
+def _percentiles(found: Distribution | None) -> list[str]:
+    """Return p50, p90 and p99 in ms without unit."""
+    if found is None:
+        return [NOT_MEASURED] * 3
+    return [UNBOUND if p is None else number(p * 1e3, 3) for p in (found.p50, found.p90, found.p99)]
+
+
+def comparisons(run: Run) -> list[list[str]]:
+    """Return every engine against the first, with the interval that the repeats allow."""
+    rows = []
+    for c in compare(run.record.bench.cells if run.record and run.record.bench else []):
+        between = f"{number(c.low)} to {number(c.high)}" if c.low is not None else ""
+        ratio = f"{number(c.ratio)} ×" if c.ratio is not None else NOT_MEASURED
+        rows.append([c.model, str(c.concurrency), f"{c.engine} / {c.base}", ratio, between, str(c.repeats), c.verdict])
+    return rows
+
+
+def failures(run: Run) -> list[list[str]]:
+    """Return each distinct error of requests with how often it came, from requests.jsonl."""
+    return [
+        [key.engine, key.model, str(key.concurrency), str(key.repeat), str(count), message]
+        for key, cell in run.cells.items()
+        for message, count in cell.errors.most_common(3)
+    ]
+
+
+def environment(runs: list[Run]) -> list[tuple[str, Table]]:
+    """Return nested dicts flattened to dotted keys, grouped by their first part; a key a run lacks is an empty text."""
+    flat = [_flatten(run.environment) for run in runs]
+    groups: dict[str, Table] = {}
+    for key in dict.fromkeys(key for one in flat for key in one):
+        group, _, rest = key.partition(".")
+        groups.setdefault(group if rest else "", []).append((rest or key, [one.get(key, "") for one in flat]))
+    return list(groups.items())
+
+
+def spec_differences(runs: list[Run]) -> Table:
+    """Return the keys whose values differ between the specs of runs of one kind."""
+    flat = [_flatten(run.spec) for run in runs]
+    rows = [(key, [one.get(key, "") for one in flat]) for key in dict.fromkeys(key for one in flat for key in one)]
+    return [(key, values) for key, values in rows if key != "name" and len(set(values)) > 1]
+
+
+def _flatten(value: Any, prefix: str = "") -> dict[str, str]:
+    if isinstance(value, dict) and value:
+        return {k: v for key, inner in value.items() for k, v in _flatten(inner, f"{prefix}.{key}" if prefix else str(key)).items()}
+    if isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
+        return {k: v for i, inner in enumerate(value) for k, v in _flatten(inner, f"{prefix}.{i}").items()}
+    if isinstance(value, list):
+        return {prefix: ", ".join(map(str, value)) or "none"}
+    if prefix.endswith("_bytes") and isinstance(value, int):
+        return {prefix.removesuffix("_bytes"): size(value)}
+    return {prefix: "not known" if value in (None, {}) else _text(value)} if prefix else {}
+
+
+def _text(value: Any) -> str:
+    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)

@@ -1,0 +1,151 @@
+"""What the machine did meanwhile: stacked panels over one time axis, with loss and throughput or the bench's cells on top."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from ncdemo.report.columns import decimate
+from ncdemo.report.figure import DASHES, NARROW, PAPER, SERIES, WIDE, Plot, drawing, panels, to_svg
+from ncdemo.report.read import Run
+from ncdemo.report.show import byte_unit
+
+HEIGHT, GAP = 66, 30
+SHARES = ("CPU busy, all cores (%)", "GPU utilisation (%)")
+HOST = (
+    ("CPU busy, all cores (%)", ("cpu_pct",), ("",)),
+    ("CPU of the run, 100 per core (%)", ("process_cpu_pct",), ("",)),
+    ("Memory ({})", ("process_rss_bytes", "memory_used_bytes"), ("run", "machine")),
+    ("Disk ({}/s)", ("disk_read_bytes_per_s", "disk_write_bytes_per_s"), ("read", "write")),
+    ("Network ({}/s)", ("net_recv_bytes_per_s", "net_sent_bytes_per_s"), ("received", "sent")),
+)
+GPU = (("GPU utilisation (%)", "utilization_pct"), ("GPU memory ({})", "memory_used_bytes"), ("GPU power (W)", "power_w"))
+
+
+@dataclass(frozen=True)
+class Line:
+    label: str
+    x: np.ndarray
+    y: np.ndarray
+    colour: int
+    dots: bool = False
+
+
+@dataclass(frozen=True)
+class Panel:
+    title: str
+    lines: list[Line]
+
+
+def telemetry_plot(run: Run, colours: dict[str, int]) -> Plot | None:
+    """Draw one run's time line, for wide and for narrow pages; None when there is nothing over time."""
+    stack = _work(run) + _machine(run)
+    windows = [(key, cell.start_s, cell.end_s) for key, cell in run.cells.items() if cell.start_s is not None]
+    if not stack and not windows:
+        return None
+    ends = [float(np.nanmax(line.x)) for panel in stack for line in panel.lines if len(line.x)] + [end for _, _, end in windows]
+    caption = "Seconds since the run's start." + (" Shaded: the time in which each cell was measured." if windows else "")
+
+    def draw(width: float) -> str:
+        offset = 1 if windows else 0
+        fig, axes = panels(len(stack) + offset, width, HEIGHT, gap=GAP)
+        for ax in axes:
+            ax.set_xlim(0, max(ends) or 1)
+            ax.tick_params(labelbottom=ax is axes[-1])
+        for ax, panel in zip(axes[offset:], stack, strict=True):
+            _panel(ax, panel)
+            for key, start, end in windows:
+                ax.axvspan(start, end, color=SERIES[colours[key.engine] % 8], alpha=0.13, linewidth=0)
+        if windows:
+            _cells(axes[0], windows, colours, width)
+        axes[-1].set_xlabel("time since start (s)")
+        return to_svg(fig, f"Time line of {run.label}: {', '.join(panel.title for panel in stack)}")
+
+    with drawing():
+        return Plot(caption, draw(WIDE), draw(NARROW))
+
+
+def _work(run: Run) -> list[Panel]:
+    steps, found = run.steps, []
+    for title, column in (("Loss (nats)", "loss"), ("Throughput (tokens/s)", "tokens_per_s")):
+        if np.isfinite(steps[column]).any():
+            found.append(Panel(title, [_line("training" if column == "loss" else "", steps["end_s"], steps[column], 0)]))
+    evals = [(e.end_s, e.loss) for e in run.evals if np.isfinite(e.loss)]
+    if evals and found:
+        x, y = np.array(evals).T
+        found[0].lines.append(Line("held-out", x, y, 1, dots=True))
+    return found
+
+
+def _machine(run: Run) -> list[Panel]:
+    """Return a panel for everything that was measured at least once."""
+    telemetry, found = run.telemetry, []
+    if telemetry is None:
+        return []
+    for title, field in GPU:
+        lines = [_line(str(i), gpu["time_s"], gpu[field], i) for i, gpu in telemetry.gpus.items() if np.isfinite(gpu[field]).any()]
+        found.append(_scaled(title, lines))
+    for title, fields, labels in HOST:
+        host = telemetry.host
+        lines = [
+            _line(label, host["time_s"], host[field], i)
+            for i, (field, label) in enumerate(zip(fields, labels, strict=True))
+            if np.isfinite(host[field]).any()
+        ]
+        found.append(_scaled(title, lines))
+    return [panel for panel in found if panel.lines]
+
+
+def _line(label: str, x: np.ndarray, y: np.ndarray, colour: int) -> Line:
+    return Line(label, *decimate(x, y), colour)
+
+
+def _scaled(title: str, lines: list[Line]) -> Panel:
+    """Put the byte unit that fits the largest value in the title's place for it."""
+    if "{}" not in title or not lines:
+        return Panel(title, lines)
+    scale, unit = byte_unit(max(float(np.nanmax(line.y)) for line in lines))
+    return Panel(title.format(unit), [Line(line.label, line.x, line.y / scale, line.colour) for line in lines])
+
+
+def _panel(ax: Axes, panel: Panel) -> None:
+    for line in panel.lines:
+        colour, dash = SERIES[line.colour % 8], DASHES[line.colour % 4]
+        if line.dots:
+            ax.plot(line.x, line.y, "o", markersize=5.5, color=colour, markeredgecolor=PAPER, label=line.label, zorder=3)
+        else:
+            ax.plot(line.x, line.y, linewidth=1.3, color=colour, linestyle=dash, label=line.label, marker="." if len(line.x) == 1 else None)
+    largest = max(float(np.nanmax(line.y)) for line in panel.lines)
+    ax.yaxis.get_major_locator().set_params(nbins=3)
+    if panel.title in SHARES:
+        ax.set_ylim(0, 104)
+        ax.set_yticks([0, 50, 100])
+    elif not panel.title.startswith("Loss"):
+        ax.set_ylim(0, largest * 1.06 or 1)
+    ax.set_title(panel.title)
+    if len(panel.lines) > 1:
+        ax.legend(
+            loc="lower right",
+            bbox_to_anchor=(1.005, 0.99),
+            ncols=len(panel.lines),
+            borderpad=0.1,
+            handlelength=1.3,
+            columnspacing=0.8,
+            handletextpad=0.4,
+        )
+
+
+def _cells(ax: Axes, windows: list, colours: dict[str, int], width: float) -> None:
+    """Draw which cell ran when: a row per engine, the concurrency in each block that has room for it."""
+    engines = list(dict.fromkeys(key.engine for key, _, _ in windows))
+    unit = (width - 64) / ax.get_xlim()[1]
+    for key, start, end in windows:
+        row = engines.index(key.engine)
+        # The line keeps a cell of a few milliseconds visible.
+        ax.barh(row, end - start, left=start, height=0.74, color=SERIES[colours[key.engine] % 8], linewidth=1.2)
+        if (end - start) * unit > 9 * len(str(key.concurrency)):
+            ax.text((start + end) / 2, row, str(key.concurrency), ha="center", va="center", fontsize=9, color=PAPER)
+    ax.set_ylim(len(engines) - 0.5, -0.5)
+    ax.set_yticks([])
+    ax.grid(visible=False)
+    ax.set_title("Cells by engine; the number is the concurrency")

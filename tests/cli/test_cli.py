@@ -1,0 +1,132 @@
+"""The command line: goldens of every --help, one clear line for every mistake, and dry runs that start nothing."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+GOLDEN = Path(__file__).parent.parent / "golden" / "help"
+HELP = [[], ["demo"], ["train"], ["train", "accelerate"], ["bench"], ["bench", "run"], ["report"], ["model"], ["data"], ["data", "download"],
+        ["data", "show"], ["spec"], ["spec", "schema"], ["spec", "check"]]  # fmt: skip
+
+
+def ncdemo(*args: str, cwd: Path | None = None, **env: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "ncdemo", *args]
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env={**os.environ, "COLUMNS": "100", **env}, timeout=120)
+
+
+@pytest.mark.parametrize("command", HELP, ids=lambda c: " ".join(c) or "ncdemo")
+def test_help_is_the_golden_one(command: list[str]) -> None:
+    """Renew with: NCDEMO_RENEW=1 pytest tests/cli"""
+    shown = ncdemo(*command, "--help").stdout
+    golden = GOLDEN / f"{'-'.join(command) or 'ncdemo'}.txt"
+    if os.environ.get("NCDEMO_RENEW"):
+        golden.parent.mkdir(parents=True, exist_ok=True)
+        golden.write_text(shown)
+    assert shown == golden.read_text()
+
+
+def test_every_command_of_the_table_is_in_the_goldens() -> None:
+    from ncdemo.cli import COMMANDS
+
+    assert {c[0] for c in HELP if c} == set(COMMANDS)
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["trian"], r"no command 'trian'; commands: demo, train"),
+        (["train", "accelerate"], r"Missing option '-c'"),
+        (["train", "accelerate", "-c", "no.yaml"], r"Error: no\.yaml: no such file"),
+        (["train", "accelerate", "-c", "{config}", "--set", "train.max_step=2"], r"Error: --set train\.max_step.*did you mean max_steps"),
+        (["train", "accelerate", "-c", "{config}", "--set", "train.max_steps"], r"Error: --set train\.max_steps: must be KEY=VALUE"),
+        (["train", "accelerate", "-c", "{config}", "--nproc", "0"], r"--nproc.*0 is not in the range"),
+        (["bench", "run", "-c", "{config}"], r"kind = 'train'"),
+        (["report", "nowhere"], r"Error: .*nowhere"),
+        (["spec", "schema", "nope"], r"'nope' is not one of"),
+        (["demo", "--resume", "nowhere"], r"nowhere.*does not exist"),
+    ],
+    ids=lambda a: " ".join(a)[:40] if isinstance(a, list) else "",
+)
+def test_mistakes_are_one_clear_line(args: list[str], message: str, tmp_path: Path) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_text("kind: train\n")
+    done = ncdemo(*[a.format(config=config) for a in args], NCDEMO_RUNS=str(tmp_path / "runs"))
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert re.search(message, done.stderr), done.stderr
+    assert not (tmp_path / "runs").exists()
+
+
+def test_dry_runs_print_the_spec_and_command_and_start_nothing(tmp_path: Path) -> None:
+    for args in (
+        ["train", "accelerate", "-c", "workloads/configs/training/demo.yaml", "--nproc", "2"],
+        ["bench", "run", "-c", "workloads/configs/inference/demo.yaml"],
+        ["demo"],
+    ):
+        done = ncdemo(*args, "--dry-run", NCDEMO_RUNS=str(tmp_path / "runs"))
+        assert done.returncode == 0, done.stderr
+        assert "spec.yaml" in done.stdout
+        assert "-m workloads." in done.stdout
+        assert not (tmp_path / "runs").exists()
+        if "train" in args:
+            assert "--multi_gpu" in done.stdout
+            assert "processes: 2" in done.stdout
+
+
+def test_schemas_and_checks() -> None:
+    import json
+
+    schema = json.loads(ncdemo("spec", "schema", "train").stdout)
+    assert schema["properties"]["kind"]["const"] == "train"
+    done = ncdemo("spec", "check", "train", "workloads/configs/training/demo.yaml", "--set", "train.max_steps=7")
+    assert "max_steps: 7" in done.stdout
+
+
+def test_train_follows_a_run_and_prints_its_folder(tiny_model: Path, tmp_path: Path) -> None:
+    config = tmp_path / "c.yaml"
+    config.write_text(f"name: mini\nmodel: {{name: {tiny_model}}}\ntrain: {{max_steps: 2}}\ndata: {{eval_examples: 4, train_examples: 20}}\n")
+    done = ncdemo("train", "accelerate", "-c", str(config), "--set", "telemetry.mlflow_uri=null", NCDEMO_RUNS=str(tmp_path / "runs"))
+    assert done.returncode == 0, done.stderr
+    folder = Path(done.stdout.strip())
+    assert folder.parent == tmp_path / "runs"
+    assert folder.name.startswith("mini-")
+    assert (folder / "log.txt").read_text()
+    assert '"finished"' in (folder / "result.json").read_text()
+    page = ncdemo("report", str(folder))
+    assert page.returncode == 0, page.stderr
+    assert Path(page.stdout.strip()).read_text().startswith("<!doctype html>")
+
+
+def test_a_failed_run_says_why_in_one_line(tmp_path: Path) -> None:
+    config = tmp_path / "c.yaml"
+    config.write_text("model: {name: /nowhere/at/all}\n")
+    done = ncdemo("train", "accelerate", "-c", str(config), "--set", "telemetry.mlflow_uri=null", NCDEMO_RUNS=str(tmp_path / "runs"))
+    assert done.returncode == 2
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("Error: ")
+    assert "model.name = '/nowhere/at/all': cannot be loaded" in last
+    assert "log.txt" in last
+
+
+def test_ctrl_c_ends_the_workload_and_leaves_the_run_readable(tiny_model: Path, tmp_path: Path) -> None:
+    config = tmp_path / "c.yaml"
+    config.write_text(f"model: {{name: {tiny_model}}}\ntrain: {{max_steps: 100000}}\ndata: {{eval_examples: 4, train_examples: 20}}\n")
+    command = [sys.executable, "-m", "ncdemo", "train", "accelerate", "-c", str(config), "--set", "telemetry.mlflow_uri=null"]
+    process = subprocess.Popen(command, env={**os.environ, "NCDEMO_RUNS": str(tmp_path / "runs")}, stderr=subprocess.PIPE, text=True)
+    until = time.monotonic() + 100
+    while not list(tmp_path.glob("runs/*/steps.jsonl")) and time.monotonic() < until:
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in errors
+    result = next(tmp_path.glob("runs/*/result.json"))
+    assert '"interrupted"' in result.read_text()
+    alive = subprocess.run(["pgrep", "-f", str(result.parent)], capture_output=True, text=True).stdout.split()
+    assert alive == []

@@ -1,0 +1,41 @@
+"""Fixtures that several rooms share: the embedded model, and a tiny one with its tokenizer."""
+
+import importlib.util
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def embedded() -> Path:
+    """The embedded model's folder (converted once into the user's cache)."""
+    if importlib.util.find_spec("gguf") is None:
+        pytest.skip("needs the demo extra: scripts/setup_env.sh --extra demo")
+    from workloads.data.embedded_model import embedded_model
+
+    return embedded_model()
+
+
+@pytest.fixture(scope="session")
+def tokenizer(embedded: Path) -> Any:
+    transformers = pytest.importorskip("transformers", reason="needs the train extra")
+    return transformers.AutoTokenizer.from_pretrained(embedded)
+
+
+@pytest.fixture(scope="session")
+def tiny_model(embedded: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A two-layer Llama with seeded random weights and the embedded model's tokenizer: real code paths, no time."""
+    torch = pytest.importorskip("torch", reason="needs the train extra")
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(0)
+    config = LlamaConfig.from_pretrained(
+        embedded, hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=1, head_dim=32
+    )
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    LlamaForCausalLM(config).save_pretrained(folder)
+    for file in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(embedded / file, folder / file)
+    return folder

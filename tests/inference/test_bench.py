@@ -1,0 +1,111 @@
+"""The benchmark as a process: its run directory, its failures, and what it says of them."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ncdemo.spec import BenchSpec, SpecError, dump_spec
+from ncdemo.spec.bench import Prompts
+from ncdemo.spec.result import RequestRecord, RunRecord
+from workloads.inference.prompts import load_prompts, prompt_hash
+
+SPEC = {
+    "engines": ["echo"],
+    "concurrency": [1, 4],
+    "prompts": {"count": 6},
+    "sampling": {"max_new_tokens": 5},
+    "repeats": 2,
+    "telemetry": {"sample_hz": 0.0, "mlflow_uri": None},
+}
+
+
+def bench(tmp_path: Path, tiny_model: Path, **changes) -> tuple[subprocess.CompletedProcess, Path]:
+    spec = BenchSpec.model_validate_json(json.dumps({**SPEC, "models": [{"name": str(tiny_model), "label": "tiny"}], **changes}))
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "spec.yaml").write_text(dump_spec(spec))
+    done = subprocess.run([sys.executable, "-m", "workloads.inference.bench", "--run", str(folder)], capture_output=True, text=True, timeout=120)
+    return done, folder
+
+
+def test_a_sweep_leaves_every_request_and_cell(tmp_path: Path, tiny_model: Path) -> None:
+    done, folder = bench(tmp_path, tiny_model)
+    assert done.returncode == 0, done.stderr
+    result = RunRecord.model_validate_json((folder / "result.json").read_text())
+    assert result.status == "finished"
+    requests = [RequestRecord.model_validate_json(line) for line in (folder / "requests.jsonl").read_text().splitlines()]
+    assert len(requests) == 2 * 2 * 6
+    assert [(c.concurrency, c.repeat) for c in result.bench.cells] == [(1, 0), (4, 0), (1, 1), (4, 1)]
+    for cell in result.bench.cells:
+        own = [r for r in requests if (r.concurrency, r.repeat) == (cell.concurrency, cell.repeat)]
+        assert (cell.requests, cell.failed, cell.equal_output_tokens, cell.token_agreement) == (6, 0, True, 1.0)
+        window = max(r.chunk_s[-1] for r in own) - min(r.sent_s for r in own)
+        assert cell.output_tokens_per_s == pytest.approx(30 / window)
+    assert json.loads((folder / "environment.json").read_text())
+
+
+def test_an_engine_that_cannot_load_is_a_recorded_failure_and_the_sweep_goes_on(tmp_path: Path, tiny_model: Path) -> None:
+    import shutil
+
+    broken = tmp_path / "broken"
+    shutil.copytree(tiny_model, broken)
+    (broken / "model.safetensors").write_bytes(b"not weights")
+    done, folder = bench(tmp_path, broken, engines=["transformers", "echo"], concurrency=[1], repeats=1)
+    assert done.returncode == 0, done.stderr
+    cells = {c.engine: c for c in RunRecord.model_validate_json((folder / "result.json").read_text()).bench.cells}
+    assert cells["transformers"].failed == 6
+    assert cells["transformers"].error
+    assert cells["transformers"].output_tokens_per_s is None
+    assert cells["echo"].failed == 0
+
+
+def test_an_engine_killed_in_the_middle_is_a_recorded_failure(tmp_path: Path, tiny_model: Path) -> None:
+    from workloads.inference.bench import Worker
+    from workloads.inference.frameworks.base import Params, Prompt, Settings
+
+    with Worker("echo", str(tiny_model), Settings("fp32", 128, 0.4, 1)) as worker:
+        assert worker.error is None
+        worker._process.kill()
+        worker._process.wait()
+        answers = worker.run([Prompt(0, (1, 2))], Params(1, 4, True, 0.0, 0))
+    assert answers == "the engine's process ended (exit -9); its last words are in the log"
+
+
+def test_a_missing_model_is_one_line(tmp_path: Path) -> None:
+    done, folder = bench(tmp_path, tmp_path / "nowhere")
+    assert done.returncode == 2
+    assert done.stderr.strip().splitlines()[-1].startswith("Error: model.name = ")
+    assert "Traceback" not in done.stderr
+    assert RunRecord.model_validate_json((folder / "result.json").read_text()).status == "failed"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", r"is empty; put a JSON object"),
+        ("{", r":1: not JSON"),
+        ('{"text": "x"}', r":1: needs 'prompt' \(text\) or 'messages'.*found: text"),
+        ('{"prompt": ""}', r":1: needs 'prompt'"),
+        ('\n{"prompt": "ok"}\n[1]', r":3: needs 'prompt'.*found: list"),
+    ],
+)
+def test_bad_prompt_files(tmp_path: Path, tokenizer, content: str, message: str) -> None:
+    file = tmp_path / "p.jsonl"
+    file.write_text(content)
+    with pytest.raises(SpecError, match=message):
+        load_prompts(Prompts(file=str(file)), tokenizer, 100)
+
+
+def test_prompts_repeat_to_the_count_and_refuse_what_is_too_long(tokenizer) -> None:
+    shipped = Prompts(file="prompts/chat.jsonl", count=20)
+    prompts = load_prompts(shipped, tokenizer, 1000)
+    assert len(prompts) == 20
+    assert prompts[16].token_ids == prompts[0].token_ids
+    assert prompt_hash(prompts) == prompt_hash(load_prompts(shipped, tokenizer, 1000))
+    with pytest.raises(SpecError, match=r"leaves room for 10; raise max_model_len"):
+        load_prompts(shipped, tokenizer, 10)
+    with pytest.raises(SpecError, match=r"prompts.file = 'no.jsonl': no such file"):
+        load_prompts(Prompts(file="no.jsonl"), tokenizer, 10)

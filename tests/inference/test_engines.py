@@ -1,0 +1,127 @@
+"""One contract for every engine: what is installed is run for real on a tiny model; what isn't is skipped with the reason."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import asdict
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from ncdemo.spec import SpecError
+from ncdemo.spec.bench import Engine
+from workloads.inference import frameworks
+from workloads.inference.frameworks.base import Answer, Params, Prompt, Settings
+
+SETTINGS = Settings(precision="fp32", max_model_len=256, memory_fraction=0.4, max_concurrency=3)
+PROMPTS = [Prompt(i, tuple(range(100 + i, 110 + 3 * i))) for i in range(5)]
+PARAMS = Params(concurrency=3, max_new_tokens=8, ignore_eos=True, temperature=0.0, seed=0)
+
+
+class Worker:
+    """The engine's own process, as the benchmark starts it."""
+
+    def __init__(self, engine: str, path: Path) -> None:
+        env = {**os.environ, "OMP_NUM_THREADS": "2"}
+        command = [sys.executable, "-m", "workloads.inference.worker", engine, str(path)]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env, text=True)
+
+    def ask(self, message: dict) -> dict:
+        self.process.stdin.write(json.dumps(message) + "\n")
+        self.process.stdin.flush()
+        return json.loads(self.process.stdout.readline())
+
+    def run(self, prompts: list[Prompt], params: Params) -> list[Answer]:
+        reply = self.ask({"prompts": [(p.index, p.token_ids) for p in prompts], "params": asdict(params)})
+        return [Answer(**a) for a in reply["answers"]]
+
+
+@pytest.fixture(scope="module", params=list(frameworks.ENGINES))
+def worker(request: pytest.FixtureRequest, tiny_model: Path):
+    if frameworks.engine_version(request.param) is None:
+        pytest.skip(f"{request.param} is not installed")
+    worker = Worker(request.param, tiny_model)
+    loaded = worker.ask({"settings": asdict(SETTINGS)})
+    assert loaded == {"loaded": request.param}, loaded
+    yield worker
+    worker.process.communicate(timeout=30)
+    assert worker.process.returncode == 0
+
+
+def test_each_request_yields_exactly_the_tokens_asked_for(worker: Worker) -> None:
+    answers = worker.run(PROMPTS, PARAMS)
+    assert sorted(a.index for a in answers) == [0, 1, 2, 3, 4]
+    assert [len(a.token_ids) for a in answers] == [8] * 5
+    assert [sum(a.chunk_tokens) for a in answers] == [8] * 5
+
+
+def test_stamps_are_in_order_and_on_this_clock(worker: Worker) -> None:
+    import time
+
+    before = time.perf_counter_ns()
+    answers = worker.run(PROMPTS, PARAMS)
+    after = time.perf_counter_ns()
+    for a in answers:
+        assert len(a.chunk_ns) == len(a.chunk_tokens)
+        stamps = [before, a.scheduled_ns, a.sent_ns, *a.chunk_ns, after]
+        assert stamps == sorted(stamps)
+    assert len({a.sent_ns for a in answers}) > 1  # five requests at concurrency three: not all were sent at once
+
+
+def test_greedy_answers_repeat_and_do_not_depend_on_the_batch(worker: Worker) -> None:
+    def ids(answers: list[Answer]) -> dict[int, list[int]]:
+        return {a.index: a.token_ids for a in answers}
+
+    together = ids(worker.run(PROMPTS, PARAMS))
+    assert ids(worker.run(PROMPTS, PARAMS)) == together
+    one = Params(concurrency=1, max_new_tokens=8, ignore_eos=True, temperature=0.0, seed=0)
+    assert ids(worker.run(PROMPTS, one)) == together
+
+
+def test_an_engine_survives_a_bad_request(worker: Worker) -> None:
+    reply = worker.ask({"prompts": [(0, [])], "params": asdict(PARAMS)})
+    assert "error" in reply or reply["answers"]
+    assert len(worker.run(PROMPTS, PARAMS)) == 5
+
+
+def test_installed_engines_agree_token_for_token(embedded: Path) -> None:
+    """transformers and vLLM on the embedded model, greedy, fp32: the oracle for both adapters."""
+    for engine in ("transformers", "vllm"):
+        if frameworks.engine_version(engine) is None:
+            pytest.skip(f"{engine} is not installed")
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(embedded)
+    texts = ["What is the capital of France?", "Count to five.", "Name a colour of the rainbow."]
+    prompts = []
+    for i, text in enumerate(texts):
+        chat = tokenizer.apply_chat_template([{"role": "user", "content": text}], tokenize=False, add_generation_prompt=True)
+        prompts.append(Prompt(i, tuple(tokenizer(chat, add_special_tokens=False)["input_ids"])))
+    answers: dict[str, list] = {}
+    for engine in ("transformers", "vllm"):
+        worker = Worker(engine, embedded)
+        assert worker.ask({"settings": asdict(SETTINGS)}) == {"loaded": engine}
+        answers[engine] = []
+        for ignore_eos in (True, False):
+            params = Params(concurrency=3, max_new_tokens=24, ignore_eos=ignore_eos, temperature=0.0, seed=0)
+            answers[engine].append({a.index: a.token_ids for a in worker.run(prompts, params)})
+        worker.process.communicate(timeout=30)
+    assert answers["transformers"] == answers["vllm"]
+    assert tokenizer.eos_token_id not in sum(answers["vllm"][1].values(), [])
+
+
+def test_the_table_the_spec_and_the_folder_name_the_same_engines() -> None:
+    folder = Path(frameworks.__file__).parent
+    modules = {p.stem for p in folder.glob("*.py")} - {"__init__", "base"}
+    assert set(frameworks.ENGINES) == set(Engine.__args__) == modules
+    for name, (module, _, extra) in frameworks.ENGINES.items():
+        assert find_spec(module), name
+        assert not extra or f"\n{extra} = [" in (folder.parents[2] / "pyproject.toml").read_text()
+
+
+def test_a_missing_engine_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(frameworks.ENGINES, "vllm", ("workloads.inference.frameworks.vllm", ("not-a-distribution",), "vllm"))
+    with pytest.raises(SpecError, match=r"vllm is not installed; run scripts/setup_env.sh --extra vllm"):
+        frameworks.engine("vllm")

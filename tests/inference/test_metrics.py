@@ -1,0 +1,95 @@
+"""Metrics against values computed by hand from the definitions in docs/measurement.md."""
+
+import pytest
+
+from ncdemo.spec.bench import Slo
+from workloads.inference.frameworks.base import Answer
+from workloads.inference.metrics import agreement, cell, distribution, itl_s, percentile, request_record, samples_needed
+
+MS = 1_000_000
+
+
+def record(answer: Answer, **changes):
+    known = {"engine": "echo", "model": "m", "concurrency": 1, "repeat": 0, "prompt_tokens": 5, "zero_ns": 0, "text": None}
+    return request_record(answer, **(known | changes))
+
+
+def answer(index: int = 0, sent: int = 100, chunks: tuple[int, ...] = (300, 350, 450), tokens: tuple[int, ...] = (1, 1, 2), scheduled: int = 40) -> Answer:
+    ids = list(range(sum(tokens)))
+    return Answer(index, scheduled * MS, sent * MS, [c * MS for c in chunks], list(tokens), ids)
+
+
+def test_one_request_by_hand() -> None:
+    r = record(answer())
+    assert r.ttft_s == pytest.approx(0.200)
+    assert r.ttft_from_schedule_s == pytest.approx(0.260)
+    assert r.e2e_s == pytest.approx(0.350)
+    assert r.tpot_s == pytest.approx(0.150 / 3)  # (450 - 300) / (4 - 1)
+    assert r.normalized_latency_s == pytest.approx(0.350 / 4)
+    assert itl_s(r) == pytest.approx([0.050, 0.050, 0.050])  # 50 / 1, then 100 / 2 twice
+
+
+def test_tpot_counts_the_tokens_after_the_first_chunk() -> None:
+    assert record(answer(chunks=(300, 400), tokens=(3, 2))).tpot_s == pytest.approx(0.100 / 2)
+    assert record(answer(chunks=(300,), tokens=(4,))).tpot_s is None
+
+
+def test_a_request_without_tokens_failed_and_has_no_numbers() -> None:
+    r = record(Answer(0, 0, 0))
+    assert not r.ok
+    assert r.error == "no output token"
+    assert (r.ttft_s, r.e2e_s, r.tpot_s, r.normalized_latency_s) == (None, None, None, None)
+
+
+def test_stamps_count_from_the_runs_zero() -> None:
+    r = record(answer(), zero_ns=50 * MS)
+    assert r.sent_s == pytest.approx(0.050)
+    assert r.chunk_s == pytest.approx([0.250, 0.300, 0.400])
+
+
+def test_a_percentile_needs_enough_samples() -> None:
+    assert [samples_needed(p) for p in (0.5, 0.9, 0.99)] == [11, 64, 662]
+    assert percentile(range(10), 0.5) is None
+    assert percentile(range(1, 12), 0.5) == 6
+    assert percentile(range(63), 0.9) is None
+    assert percentile(range(1, 101), 0.9) == 90
+    assert percentile(range(1, 1001), 0.99) == 990
+
+
+def test_distribution_of_nothing_is_none() -> None:
+    assert distribution([]) is None
+    few = distribution([3.0, 1.0, 2.0])
+    assert (few.count, few.mean, few.min, few.max, few.p50) == (3, 2.0, 1.0, 3.0, None)
+
+
+def test_a_cell_by_hand() -> None:
+    slo = Slo(ttft_s=0.25, tpot_s=0.06)
+    records = [
+        record(answer(0)),  # ttft 200 ms, tpot 50 ms: good
+        record(answer(1, sent=150, chunks=(450, 500), tokens=(1, 3))),  # ttft 300 ms: a miss
+        record(Answer(2, 0, 160 * MS, error="refused")),  # a failure is a miss
+    ]
+    c = cell(records, slo, expected_tokens=4, agreement=None)
+    assert (c.requests, c.failed) == (3, 1)
+    assert c.window_s == pytest.approx(0.400)  # 100 to 500 ms
+    assert c.output_tokens_per_s == pytest.approx(8 / 0.4)
+    assert c.requests_per_s == pytest.approx(2 / 0.4)
+    assert c.slo_attainment == pytest.approx(1 / 3)
+    assert c.goodput_rps == pytest.approx(1 / 0.4)
+    assert c.equal_output_tokens is False  # the failure yielded none
+
+
+def test_a_cell_in_which_all_failed_has_a_reason_and_no_numbers() -> None:
+    c = cell([record(Answer(0, 0, 0, error="out of memory"))], Slo(), expected_tokens=4, agreement=None)
+    assert (c.failed, c.error, c.window_s, c.output_tokens_per_s, c.slo_attainment) == (1, "out of memory", None, None, None)
+
+
+def test_agreement_is_the_share_of_equal_leading_tokens() -> None:
+    def ids(index: int, *tokens: int) -> Answer:
+        return Answer(index, 0, 0, token_ids=list(tokens))
+
+    reference = [ids(0, 1, 2, 3, 4), ids(1, 5, 6)]
+    assert agreement(reference, reference) == 1.0
+    assert agreement([ids(0, 1, 2, 9, 4), ids(1, 5, 6)], reference) == pytest.approx((0.5 + 1) / 2)
+    assert agreement([ids(0, 1, 2)], reference) == pytest.approx(0.5)
+    assert agreement([ids(7, 1)], reference) is None

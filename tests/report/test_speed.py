@@ -1,0 +1,50 @@
+"""A long run stays cheap to report: time and memory of a process that does nothing else."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+CODE = """
+import json, resource, sys, time
+from pathlib import Path
+started = time.process_time()
+from ncdemo.report import write_report
+out = write_report([Path(sys.argv[1])], Path(sys.argv[2]))
+used = resource.getrusage(resource.RUSAGE_SELF)
+print(json.dumps([time.process_time() - started, used.ru_maxrss * 1024, out.stat().st_size]))
+"""
+# process_time, not the wall: a machine that does other things meanwhile must not fail this.
+
+
+def measure(folder, out):
+    done = subprocess.run([sys.executable, "-c", CODE, str(folder), str(out)], capture_output=True, text=True, check=True)
+    return json.loads(done.stdout)
+
+
+def write_samples(folder, count):
+    """Write what the sampler writes, one reading like the next but for time and load."""
+    folder.mkdir()
+    (folder / "spec.yaml").write_text("kind: train\nname: long\n")
+    rest = ', "process_cpu_pct": 180.1, "process_rss_bytes": 2345678901, "memory_used_bytes": 5678901234, "disk_read_bytes_per_s": 1234.5'
+    rest += ', "disk_write_bytes_per_s": 0.0, "net_recv_bytes_per_s": 123.4, "net_sent_bytes_per_s": 55.5, "gpus": []}\n'
+    with (folder / "samples.jsonl").open("w") as file:
+        file.writelines(f'{{"time_s": {i / 2}, "cpu_pct": {i * 7919 % 1000 / 10}{rest}' for i in range(count))
+    return folder
+
+
+def test_fifty_thousand_samples(tmp_path):
+    seconds, peak, size = measure(write_samples(tmp_path / "long", 50_000), tmp_path / "r.html")
+    assert seconds < 5
+    assert peak < 300e6
+    assert size < 200e3
+    assert "50,000 samples" in (tmp_path / "r.html").read_text()
+
+
+@pytest.mark.slow
+def test_a_million_samples_in_five_seconds_and_500_mb(tmp_path):
+    seconds, peak, size = measure(write_samples(tmp_path / "long", 1_000_000), tmp_path / "r.html")
+    assert seconds < 5
+    assert peak < 500e6
+    assert size < 200e3

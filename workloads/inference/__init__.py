@@ -1,0 +1,1 @@
+"""Inference benchmarks: engines behind one signature, one module that turns their stamps into metrics."""

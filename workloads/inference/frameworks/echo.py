@@ -1,0 +1,25 @@
+"""A deterministic engine without a model: it answers with the prompt's own tokens. For tests, and to see the harness's cost."""
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from workloads.inference.frameworks.base import Answer, Params, Prompt, Settings
+
+
+def load(path: str, settings: Settings) -> Any:
+    return settings
+
+
+def run(prompts: Sequence[Prompt], model: Any, params: Params) -> list[Answer]:
+    """Return, for each prompt, max_new_tokens of its own tokens, one a chunk, repeated from the start when it is shorter."""
+    answers = []
+    for prompt in prompts:
+        now = time.perf_counter_ns()
+        answer = Answer(prompt.index, scheduled_ns=now, sent_ns=now)
+        for i in range(params.max_new_tokens):
+            answer.token_ids.append(prompt.token_ids[i % len(prompt.token_ids)])
+            answer.chunk_ns.append(time.perf_counter_ns())
+            answer.chunk_tokens.append(1)
+        answers.append(answer)
+    return answers

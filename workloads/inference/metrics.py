@@ -1,0 +1,118 @@
+"""Stamps to metrics, for every engine alike. The definitions are those of docs/measurement.md; not measured is None."""
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+
+from ncdemo.spec.bench import Slo
+from ncdemo.spec.result import Cell, Distribution, RequestRecord
+from workloads.inference.frameworks.base import Answer
+
+CONFIDENCE = 0.99
+
+
+def request_record(answer: Answer, *, engine: str, model: str, concurrency: int, repeat: int, prompt_tokens: int, zero_ns: int,
+                   text: str | None) -> RequestRecord:  # fmt: skip
+    """Return one request's record: s scheduled, t0 sent, t1 and tk first and last chunk, N tokens, n1 in the first chunk."""
+
+    def seconds(ns: int) -> float:
+        return (ns - zero_ns) / 1e9
+
+    n = sum(answer.chunk_tokens)
+    ok = answer.error is None and n > 0
+    base = RequestRecord(
+        engine=engine, model=model, concurrency=concurrency, repeat=repeat, index=answer.index, ok=ok,
+        error=answer.error or (None if n else "no output token"), prompt_tokens=prompt_tokens, output_tokens=n,
+        scheduled_s=seconds(answer.scheduled_ns), sent_s=seconds(answer.sent_ns),
+        chunk_s=[seconds(ns) for ns in answer.chunk_ns], chunk_tokens=answer.chunk_tokens, text=text,
+    )  # fmt: skip
+    if not ok:
+        return base
+    first, last, n1 = answer.chunk_ns[0], answer.chunk_ns[-1], answer.chunk_tokens[0]
+    e2e = (last - answer.sent_ns) / 1e9
+    return base.model_copy(
+        update={
+            "ttft_s": (first - answer.sent_ns) / 1e9,
+            "ttft_from_schedule_s": (first - answer.scheduled_ns) / 1e9,
+            "e2e_s": e2e,
+            "tpot_s": (last - first) / 1e9 / (n - n1) if n > n1 else None,
+            "normalized_latency_s": e2e / n,
+        }
+    )
+
+
+def itl_s(record: RequestRecord) -> list[float]:
+    """Return gaps between chunks / tokens of the later chunk, once for each of its tokens."""
+    gaps = zip(pairwise(record.chunk_s), record.chunk_tokens[1:], strict=True)
+    return [(b - a) / tokens for (a, b), tokens in gaps for _ in range(tokens)]
+
+
+def distribution(values: Sequence[float]) -> Distribution | None:
+    """Return order statistics, or None without values."""
+    if not values:
+        return None
+    ranked = sorted(values)
+    points = {name: percentile(ranked, p) for name, p in (("p50", 0.5), ("p90", 0.9), ("p99", 0.99))}
+    return Distribution(count=len(ranked), mean=math.fsum(ranked) / len(ranked), min=ranked[0], max=ranked[-1], **points)
+
+
+def percentile(ranked: Sequence[float], p: float) -> float | None:
+    """Return the p-quantile (nearest rank) of sorted values, or None when too few bound it at 0.99 confidence.
+
+    MLPerf's early stopping with one overrun allowed asks 11 samples for p50, 64 for p90 and 662 for p99.
+    """
+    if len(ranked) < samples_needed(p):
+        return None
+    return ranked[min(len(ranked) - 1, math.ceil(p * len(ranked)) - 1)]
+
+
+def samples_needed(p: float) -> int:
+    """Return the least n whose second largest value bounds the p-quantile: n p^(n-1) (1-p) + p^n <= 1 - confidence."""
+    n = 2
+    while n * p ** (n - 1) * (1 - p) + p**n > 1 - CONFIDENCE:
+        n += 1
+    return n
+
+
+def cell(records: Sequence[RequestRecord], slo: Slo, *, expected_tokens: int | None, agreement: float | None) -> Cell:
+    """Sum up the requests of one cell (at least one record). expected_tokens: what each must yield, None when free."""
+    done = [r for r in records if r.ok]
+    head = records[0]
+    base = Cell(
+        engine=head.engine, model=head.model, concurrency=head.concurrency, repeat=head.repeat, requests=len(records),
+        failed=len(records) - len(done), error=next((r.error for r in records if not done), None),
+    )  # fmt: skip
+    if not done:
+        return base
+    window = max(r.chunk_s[-1] for r in done) - min(r.sent_s for r in records)
+    good = sum(r.ttft_s <= slo.ttft_s and (r.tpot_s is None or r.tpot_s <= slo.tpot_s) for r in done if r.ttft_s is not None)
+    return base.model_copy(
+        update={
+            "window_s": window,
+            "output_tokens_per_s": sum(r.output_tokens for r in done) / window,
+            "requests_per_s": len(done) / window,
+            "slo_attainment": good / len(records),
+            "goodput_rps": good / window,
+            "ttft_s": distribution([r.ttft_s for r in done if r.ttft_s is not None]),
+            "e2e_s": distribution([r.e2e_s for r in done if r.e2e_s is not None]),
+            "tpot_s": distribution([r.tpot_s for r in done if r.tpot_s is not None]),
+            "itl_s": distribution([gap for r in done for gap in itl_s(r)]),
+            "equal_output_tokens": None if expected_tokens is None else all(r.output_tokens == expected_tokens for r in records),
+            "token_agreement": agreement,
+        }
+    )
+
+
+def agreement(ours: Sequence[Answer], reference: Sequence[Answer]) -> float | None:
+    """Return the mean share of leading tokens that two engines' answers to the same prompts have in common, 0 to 1."""
+    wanted = {a.index: a.token_ids for a in reference if a.error is None}
+    shares = []
+    for answer in ours:
+        other = wanted.get(answer.index)
+        if other is None or answer.error is not None:
+            continue
+        longest = max(len(other), len(answer.token_ids))
+        pairs = zip(answer.token_ids, other, strict=False)
+        same = next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(other), len(answer.token_ids)))
+        shares.append(same / longest if longest else 1.0)
+    return sum(shares) / len(shares) if shares else None

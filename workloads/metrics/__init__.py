@@ -1,0 +1,1 @@
+"""What is measured beside the work: hardware samples, the environment of a run, and the export to MLflow."""

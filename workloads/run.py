@@ -1,0 +1,125 @@
+"""One run directory for every run: opened before the work, readable whatever happens to it.
+
+    with open_run(folder, spec) as run:
+        run.append("steps.jsonl", StepRecord(...))
+        run.result = RunRecord(...)          # what the run came to
+
+Whoever starts a workload writes <folder>/spec.yaml (the resolved spec) and starts `python -m workloads... --run <folder>`.
+"""
+
+import datetime
+import json
+import logging
+import os
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+from ncdemo.spec.base import SpecError
+from ncdemo.spec.bench import BenchSpec
+from ncdemo.spec.result import BenchResult, Record, RunRecord, TrainResult
+from ncdemo.spec.train import TrainSpec
+from workloads.metrics.environment import environment
+from workloads.metrics.mlflow_log import log_run, resolve_uri
+from workloads.metrics.sampler import Sampler
+
+log = logging.getLogger("ncdemo")
+
+
+class Run:
+    """An open run directory. Every *_s stamp in it counts from `zero_ns` (time.perf_counter_ns)."""
+
+    def __init__(self, folder: Path, spec: TrainSpec | BenchSpec) -> None:
+        self.folder = folder
+        self.zero_ns = time.perf_counter_ns()
+        self.train: TrainResult | None = None
+        self.bench: BenchResult | None = None
+        started = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
+        self._record = RunRecord(
+            kind=spec.kind, run_id=folder.name, name=spec.name, status="running", spec_hash=spec.spec_hash(), started_at=started
+        )
+        folder.mkdir(parents=True, exist_ok=True)
+        self._write_result()
+
+    def now(self) -> float:
+        """Return seconds since the run's clock zero."""
+        return (time.perf_counter_ns() - self.zero_ns) / 1e9
+
+    def append(self, file: str, record: Record) -> None:
+        """Add one JSON line; it is in the file when this returns, so a killed run keeps it."""
+        with (self.folder / file).open("a", encoding="utf-8") as lines:
+            lines.write(record.model_dump_json() + "\n")
+
+    def close(self, status: Literal["finished", "failed", "interrupted"], reason: str | None = None) -> None:
+        """Write how the run ended."""
+        changes = {"status": status, "reason": reason, "duration_s": self.now(), "train": self.train, "bench": self.bench}
+        self._record = self._record.model_copy(update=changes)
+        self._write_result()
+
+    def _write_result(self) -> None:
+        write_json(self.folder / "result.json", self._record.model_dump(mode="json"))
+
+
+@contextmanager
+def open_run(folder: Path, spec: TrainSpec | BenchSpec) -> Iterator[Run]:
+    """Open a run directory, sample the machine beside the body, and log the end to MLflow.
+
+    However the body ends, result.json says so. SIGTERM and SIGINT end it as interrupted.
+    """
+    run = Run(folder, spec)
+    write_json(folder / "environment.json", environment(spec.spec_hash()))
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _interrupt)
+    try:
+        with Sampler(folder / "samples.jsonl", spec.telemetry.sample_hz, run.zero_ns):
+            yield run
+        run.close("finished")
+    except Interrupted as stopped:
+        run.close("interrupted", f"stopped by {stopped}; what was written until then is whole. Start the same command again")
+        sys.exit(130)
+    except BaseException as error:
+        run.close("failed", str(error) if isinstance(error, SpecError) else f"{type(error).__name__}: {error}")
+        raise
+    finally:
+        uri = resolve_uri(spec.telemetry.mlflow_uri, folder.parent)
+        if uri:
+            log_run(folder, uri)
+
+
+def _interrupt(number: int, _frame: Any) -> None:
+    raise Interrupted(signal.Signals(number).name)
+
+
+class Interrupted(BaseException):
+    """A signal asked the run to stop. Not an Exception, so that no library swallows it."""
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a JSON file whole or not at all."""
+    part = path.with_name(f".{path.name}.{os.getpid()}")
+    part.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
+    os.replace(part, path)
+
+
+def progress(phase: str, done: int, total: int, **figures: float) -> None:
+    """Tell whoever started this process how far it is: one JSON line on stdout, when NCDEMO_PROGRESS=1."""
+    if os.environ.get("NCDEMO_PROGRESS") == "1":
+        print(json.dumps({"phase": phase, "done": done, "total": total, **figures}), flush=True)
+
+
+def main_guard(main: Any) -> None:
+    """Run a workload's main: logs on stderr; a user's mistake is one line and exit 2, any other error a traceback and exit 1."""
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    try:
+        main()
+    except SpecError as mistake:
+        print(f"Error: {mistake}", file=sys.stderr)
+        sys.exit(2)
+    except Exception:
+        traceback.print_exc()
+        sys.exit(1)

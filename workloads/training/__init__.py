@@ -1,0 +1,1 @@
+"""Fine-tuning: core/ is shared, each strategy is one screen beside it."""

@@ -1,0 +1,1 @@
+"""What all strategies share: data plan, loop, evaluation, attention."""

@@ -1,0 +1,68 @@
+"""What a strategy must offer: how it sets up, steps and saves. The loop (fit.py) is the same for all."""
+
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import torch
+
+from ncdemo.spec.train import Train
+
+
+class Strategy(Protocol):
+    rank: int
+    world_size: int
+    device: torch.device
+    precision: Literal["fp32", "bf16"]
+
+    def setup(self, model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> torch.nn.Module:
+        """Take model and optimizer; return the model to call in training. Raise SpecError if what runs isn't what was asked."""
+        ...
+
+    def autocast(self) -> AbstractContextManager[Any]: ...
+
+    def backward(self, loss: torch.Tensor, *, last: bool) -> None:
+        """Add to the gradients; `last` is true for the step's last forward pass, when ranks exchange them."""
+        ...
+
+    def step(self, learning_rate: float, max_grad_norm: float | None) -> float:
+        """Update the weights; return the gradient's norm before clipping."""
+        ...
+
+    def sum(self, values: torch.Tensor) -> torch.Tensor:
+        """Return values summed over ranks, on every rank."""
+        ...
+
+    def unwrapped(self) -> Any:
+        """Return the plain transformers (or peft) model."""
+        ...
+
+
+def resolve_precision(train: Train, device: torch.device) -> Literal["fp32", "bf16"]:
+    """Choose bf16 where the hardware multiplies it natively; raise SpecError when bf16 is asked for and it doesn't."""
+    from ncdemo.spec.base import SpecError
+
+    if device.type == "cuda":
+        native = torch.cuda.get_device_capability(device) >= (8, 0)
+    else:
+        cpu = torch.cpu.get_capabilities()
+        native = bool(cpu.get("amx_bf16") or cpu.get("avx512_bf16"))
+    if train.precision == "bf16" and not native:
+        raise SpecError(
+            "train.precision = 'bf16': this hardware has no bf16 arithmetic (it would run 3 to 5 times slower); use fp32 or auto"
+        )
+    return "bf16" if native and train.precision != "fp32" else "fp32"
+
+
+def save_model(model: Any, tokenizer: Any, folder: Path) -> None:
+    """Write an ordinary Hugging Face folder, whole or not at all."""
+    import os
+    import shutil
+
+    part = folder.with_name(f".{folder.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    model.save_pretrained(part)
+    tokenizer.save_pretrained(part)
+    for file in part.iterdir():
+        file.chmod(0o644)  # safetensors writes 0600
+    os.replace(part, folder)
