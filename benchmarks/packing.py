@@ -42,7 +42,7 @@ def step(batch: Batch, attention: str) -> float:
     model.set_attn_implementation(attention)
     start = time.perf_counter()
     with torch.autocast("cpu", torch.bfloat16, enabled=args.bf16):
-        nll, _ = loss_sum(model, batch, torch.device("cpu"))
+        nll = loss_sum(model, batch, torch.device("cpu"))
     (nll / batch.target_tokens).backward()
     optimizer.step()
     optimizer.zero_grad()

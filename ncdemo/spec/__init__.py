@@ -1,7 +1,7 @@
 """The seam: typed specs in, typed results out. Imports nothing else of ncdemo; everything else imports it.
 
-    from ncdemo.spec import TrainSpec, load_spec
-    spec = load_spec("workloads/configs/training/demo.yaml", TrainSpec, ["train.max_steps=20"])
+from ncdemo.spec import TrainSpec, load_spec
+spec = load_spec("workloads/configs/training/demo.yaml", TrainSpec, ["train.max_steps=20"])
 """
 
 from ncdemo.spec.base import Spec, SpecError

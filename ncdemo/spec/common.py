@@ -12,7 +12,7 @@ SHIPPED_DATA = "ncdemo-jobs"
 PositiveInt = Annotated[int, Field(ge=1)]
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$")]
 NonEmpty = Annotated[str, StringConstraints(min_length=1)]
-Seed = Annotated[int, Field(ge=0, lt=2**32)]  # what numpy takes
+Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]  # what numpy takes
 
 
 class ModelRef(Spec):

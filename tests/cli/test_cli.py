@@ -90,7 +90,9 @@ def test_schemas_and_checks() -> None:
 
 def test_train_follows_a_run_and_prints_its_folder(tiny_model: Path, tmp_path: Path) -> None:
     config = tmp_path / "c.yaml"
-    config.write_text(f"name: mini\nmodel: {{name: {tiny_model}}}\ntrain: {{max_steps: 2}}\ndata: {{eval_examples: 4, train_examples: 20}}\n")
+    config.write_text(
+        f"name: mini\nmodel: {{name: {tiny_model}}}\ntrain: {{max_steps: 2}}\ndata: {{eval_examples: 4, train_examples: 20}}\n"
+    )
     done = ncdemo("train", "accelerate", "-c", str(config), "--set", "telemetry.mlflow_uri=null", NCDEMO_RUNS=str(tmp_path / "runs"))
     assert done.returncode == 0, done.stderr
     folder = Path(done.stdout.strip())

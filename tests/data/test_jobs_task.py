@@ -37,7 +37,9 @@ def test_the_side_depends_on_the_job_alone() -> None:
 def test_the_request_names_every_value_of_the_job() -> None:
     for example in generate(300, held_out=False):
         _, request, answer = (m["content"] for m in example["messages"])
-        for number in [word for word in answer.replace("[", " ").replace("]", " ").replace("}", " ").replace(",", " ").split() if word[0].isdigit()]:
+        for number in [
+            word for word in answer.replace("[", " ").replace("]", " ").replace("}", " ").replace(",", " ").split() if word[0].isdigit()
+        ]:
             assert number in request, (request, answer)
 
 

@@ -27,7 +27,9 @@ def bench(tmp_path: Path, tiny_model: Path, **changes) -> tuple[subprocess.Compl
     folder = tmp_path / "run"
     folder.mkdir()
     (folder / "spec.yaml").write_text(dump_spec(spec))
-    done = subprocess.run([sys.executable, "-m", "workloads.inference.bench", "--run", str(folder)], capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        [sys.executable, "-m", "workloads.inference.bench", "--run", str(folder)], capture_output=True, text=True, timeout=120
+    )
     return done, folder
 
 

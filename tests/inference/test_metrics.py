@@ -14,7 +14,9 @@ def record(answer: Answer, **changes):
     return request_record(answer, **(known | changes))
 
 
-def answer(index: int = 0, sent: int = 100, chunks: tuple[int, ...] = (300, 350, 450), tokens: tuple[int, ...] = (1, 1, 2), scheduled: int = 40) -> Answer:
+def answer(
+    index: int = 0, sent: int = 100, chunks: tuple[int, ...] = (300, 350, 450), tokens: tuple[int, ...] = (1, 1, 2), scheduled: int = 40
+) -> Answer:
     ids = list(range(sum(tokens)))
     return Answer(index, scheduled * MS, sent * MS, [c * MS for c in chunks], list(tokens), ids)
 

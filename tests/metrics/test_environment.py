@@ -68,9 +68,15 @@ def test_commit_and_dirty_flag(monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("files", "cores"), [({"cpu.max": "150000 100000"}, 1.5), ({"cpu.max": "max 100000"}, None), ({}, None),
-                         ({"cpu/cpu.cfs_quota_us": "200000", "cpu/cpu.cfs_period_us": "100000"}, 2.0), ({"cpu/cpu.cfs_quota_us": "-1"}, None)]
-)  # fmt: skip
+    ("files", "cores"),
+    [
+        ({"cpu.max": "150000 100000"}, 1.5),
+        ({"cpu.max": "max 100000"}, None),
+        ({}, None),
+        ({"cpu/cpu.cfs_quota_us": "200000", "cpu/cpu.cfs_period_us": "100000"}, 2.0),
+        ({"cpu/cpu.cfs_quota_us": "-1"}, None),
+    ],
+)
 def test_cpu_quota(monkeypatch, files, cores):
     monkeypatch.setattr(module, "_cgroup", files.get)
     assert module._cgroup_cores() == cores

@@ -4,7 +4,7 @@ import pytest
 
 pytest.importorskip("torch", reason="needs the train extra")
 
-from workloads.training.core.evaluate import field_accuracy  # noqa: E402
+from workloads.training.core.evaluate import field_accuracy
 
 REFERENCE = "kind: train\ntrain: {max_steps: 200, learning_rate: 0.001}"
 

@@ -1,8 +1,8 @@
 """The loop: what a run writes, what it learns, and that its numbers mean what they say."""
 
 import json
-import os
 import math
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -45,7 +45,9 @@ def records(folder: Path, file: str, kind):
 @pytest.fixture(scope="module")
 def run(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "tiny"
-    wanted = spec(tiny_model, eval={"every_steps": 10, "exact_match_examples": 4, "max_new_tokens": 8}, checkpoint={"every_steps": 5, "keep": 2})
+    wanted = spec(
+        tiny_model, eval={"every_steps": 10, "exact_match_examples": 4, "max_new_tokens": 8}, checkpoint={"every_steps": 5, "keep": 2}
+    )
     done = train(folder, wanted)
     assert done.returncode == 0, done.stderr
     return folder
@@ -90,7 +92,15 @@ def test_checkpoints_and_final_model_are_ordinary_folders(run: Path) -> None:
 
 
 def test_the_run_directory_is_whole(run: Path) -> None:
-    assert {p.name for p in run.iterdir()} >= {"spec.yaml", "environment.json", "result.json", "steps.jsonl", "evals.jsonl", "samples.jsonl", "model"}
+    assert {p.name for p in run.iterdir()} >= {
+        "spec.yaml",
+        "environment.json",
+        "result.json",
+        "steps.jsonl",
+        "evals.jsonl",
+        "samples.jsonl",
+        "model",
+    }
     assert RunRecord.model_validate_json((run / "result.json").read_text()).schema_version == 1
 
 

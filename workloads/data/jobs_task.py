@@ -28,11 +28,8 @@ TRAIN_FIELDS: tuple[Field, ...] = (
     ("data.packing", (False,), ("no packing", "don't pack", "packing off")),
     ("train.processes", (2, 4, 8), ("on {} GPUs", "{} processes", "use {} GPUs")),
     ("train.max_steps", (20, 50, 80, 100, 150, 200, 250, 300, 400, 500, 750, 1000, 1500, 2000), ("for {} steps", "{} steps", "stop after {} steps")),
-    ("train.epochs", (0.5, 1.5, 2.0, 3.0, 4.0, 5.0), ("for {} epochs", "{} epochs", "{} passes over the data")),
     ("train.micro_batch_size", (2, 4, 8, 16, 32), ("micro batch {}", "micro batch size {}", "{} rows per forward pass")),
-    ("train.grad_accum_steps", (2, 4, 8, 16, 32), ("accumulate {} steps", "gradient accumulation {}", "accumulate gradients over {}")),
     ("train.learning_rate", (0.00001, 0.00002, 0.00005, 0.0001, 0.0002, 0.0003, 0.0005, 0.001), ("learning rate {}", "lr {}", "at lr {}")),
-    ("train.weight_decay", (0.001, 0.01, 0.1), ("weight decay {}", "decay weights by {}", "wd {}")),
     ("train.precision", ("bf16", "fp32"), ("in {}", "{} precision", "use {}")),
     ("train.seed", (1, 2, 3, 7, 13, 42, 123, 2026), ("seed {}", "seed it with {}", "random seed {}")),
     ("eval.every_steps", (5, 10, 25, 40, 50, 60), ("evaluate every {} steps", "eval each {} steps", "held-out loss every {} steps")),
@@ -41,7 +38,7 @@ TRAIN_FIELDS: tuple[Field, ...] = (
 
 SECTIONS = (
     "kind", "model", "data", "train", "eval", "checkpoint",
-    "models", "engines", "concurrency", "prompts", "sampling", "slo", "repeats", "precision", "max_model_len",
+    "models", "engines", "concurrency", "prompts", "sampling", "repeats", "precision",
 )  # fmt: skip
 BENCH_FIELDS: tuple[Field, ...] = (
     ("concurrency", ((1,), (4,), (8,), (16,), (32,), (1, 8), (1, 16), (4, 16), (8, 32), (1, 4, 16), (1, 8, 64)),
@@ -49,10 +46,8 @@ BENCH_FIELDS: tuple[Field, ...] = (
     ("prompts.count", (8, 24, 32, 48, 64, 100, 128, 200, 256, 500), ("{} prompts", "with {} prompts", "send {} requests")),
     ("sampling.max_new_tokens", (16, 32, 48, 96, 128, 256, 512), ("{} new tokens", "generate {} tokens", "outputs of {} tokens")),
     ("sampling.temperature", (0.2, 0.5, 0.7, 0.8, 1.0), ("temperature {}", "temp {}", "sample at temperature {}")),
-    ("slo.ttft_s", (0.2, 0.3, 0.5, 1.0, 3.0), ("first token within {} s", "TTFT under {} s", "ttft goal {} s")),
     ("repeats", (2, 3, 4, 5, 6, 10), ("{} repeats", "repeat {} times", "measure {} times")),
     ("precision", ("bf16", "fp32"), ("in {}", "{} precision", "use {}")),
-    ("max_model_len", (1024, 4096, 8192), ("context of {}", "max length {}", "context length {}")),
 )  # fmt: skip
 
 TRAIN_OPENINGS = {"full": ("Fine-tune", "Train", "Tune"), "lora": ("LoRA", "Train LoRA adapters", "Adapt with LoRA")}
@@ -63,7 +58,7 @@ ENGINES = (("vllm",), ("transformers", "vllm"), ("vllm", "transformers"), ("echo
 def job_example(rng: random.Random) -> dict[str, Any]:
     """Return one chat example, {"messages": [system, user, assistant]}; the assistant's turn is a valid spec in YAML."""
     # Most requests name one to three things and some write out a whole job, so the lengths have a long tail.
-    wanted = rng.randint(8, 12) if rng.random() < 0.08 else rng.choice((1, 1, 2, 2, 3))
+    wanted = rng.randint(6, 9) if rng.random() < 0.08 else rng.choice((1, 1, 2, 2, 3))
     job, request = _train_job(rng, wanted) if rng.random() < 0.6 else _bench_job(rng, wanted)
     roles = (("system", SYSTEM), ("user", request), ("assistant", job_yaml(job)))
     return {"messages": [{"role": role, "content": content} for role, content in roles]}
@@ -125,8 +120,6 @@ def _train_job(rng: random.Random, wanted: int) -> tuple[dict[str, Any], str]:
         job["train"] = {"method": "lora"}
         fields = (LORA_RANK, *fields)
     chosen = rng.sample(fields, min(wanted, len(fields)))
-    if {"train.max_steps", "train.epochs"} <= {key for key, _, _ in chosen}:
-        chosen = [field for field in chosen if field[0] != "train.epochs"]
     return _fill(job, opening, chosen, fields, rng)
 
 

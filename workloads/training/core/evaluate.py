@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 import yaml
+from torch.nn.functional import cross_entropy
 
 from ncdemo.spec.result import EvalRecord
 from ncdemo.spec.train import Eval
@@ -18,7 +19,7 @@ from workloads.data.packing import pack, pack_rows
 from workloads.data.tokens import TokenExample, prompt_text
 from workloads.run import progress
 from workloads.training.core.attention import PACKED
-from workloads.training.core.loss import loss_sum
+from workloads.training.core.loss import target_logits
 
 
 @torch.no_grad()
@@ -34,8 +35,9 @@ def evaluate(strategy: Any, tokens: Sequence[TokenExample], asked: Sequence[Exam
     for row in rows[strategy.rank :: strategy.world_size]:
         batch = pack([tokens[i] for i in row])
         with strategy.autocast():
-            nll, first = loss_sum(model, batch, strategy.device)
-        sums[:3] += torch.tensor([nll.item(), batch.target_tokens, first.item()])
+            logits, targets = target_logits(model, batch, strategy.device)
+        nll = cross_entropy(logits.float(), targets, reduction="sum")
+        sums[:3] += torch.tensor([nll.item(), batch.target_tokens, (logits.argmax(-1) == targets).sum().item()])
     share = asked[strategy.rank :: strategy.world_size]
     if share:
         model.set_attn_implementation("sdpa")

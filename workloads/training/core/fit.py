@@ -155,7 +155,7 @@ def _step(number: int, plan: Plan, strategy: Strategy, forward: Any, pad_id: int
     total = torch.zeros(1, dtype=torch.float64)
     for i, batch in enumerate(batches):
         with strategy.autocast():
-            nll, _ = loss_sum(forward, batch, strategy.device)
+            nll = loss_sum(forward, batch, strategy.device)
         # Gradients are averaged over ranks, hence the world size.
         strategy.backward(nll * (strategy.world_size / targets), last=i == len(batches) - 1)
         total += nll.detach().double().cpu()

@@ -8,10 +8,16 @@ from torch.nn.functional import cross_entropy
 from workloads.data.packing import IGNORED, Batch
 
 
-def loss_sum(model: Any, batch: Batch, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return (sum of negative log-likelihoods in nats, number of targets that are the first choice), both scalars.
+def loss_sum(model: Any, batch: Batch, device: torch.device) -> torch.Tensor:
+    """Return the sum of negative log-likelihoods in nats over the batch's targets, a scalar."""
+    logits, targets = target_logits(model, batch, device)
+    return cross_entropy(logits.float(), targets, ignore_index=IGNORED, reduction="sum")
 
-    The head runs on positions with a target alone: on prompts and padding its output would be thrown away.
+
+def target_logits(model: Any, batch: Batch, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return logits [N, vocabulary] and targets [N] (or -100) of the positions that have a target in any row.
+
+    The head runs on these alone: on prompts and padding its output would be thrown away.
     """
     labels = batch.labels.to(device)
     keep = (labels != IGNORED).any(dim=0).nonzero()[:, 0]
@@ -25,6 +31,4 @@ def loss_sum(model: Any, batch: Batch, device: torch.device) -> tuple[torch.Tens
         logits_to_keep=keep,
         **extra,
     )
-    logits, kept = out.logits.flatten(0, 1), labels[:, keep].flatten()
-    nll = cross_entropy(logits.float(), kept, ignore_index=IGNORED, reduction="sum")
-    return nll, (logits.argmax(-1) == kept).sum()
+    return out.logits.flatten(0, 1), labels[:, keep].flatten()
