@@ -22,6 +22,7 @@ from typing import Any, Literal
 
 from ncdemo.spec.base import SpecError
 from ncdemo.spec.bench import BenchSpec
+from ncdemo.spec.paths import runs_dir
 from ncdemo.spec.result import BenchResult, Record, RunRecord, TrainResult
 from ncdemo.spec.train import TrainSpec
 from workloads.metrics.environment import environment
@@ -86,7 +87,7 @@ def open_run(folder: Path, spec: TrainSpec | BenchSpec) -> Iterator[Run]:
         run.close("failed", str(error) if isinstance(error, SpecError) else f"{type(error).__name__}: {error}")
         raise
     finally:
-        uri = resolve_uri(spec.telemetry.mlflow_uri, folder.parent)
+        uri = resolve_uri(spec.telemetry.mlflow_uri, runs_dir())
         if uri:
             log_run(folder, uri)
 

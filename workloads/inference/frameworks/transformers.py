@@ -14,6 +14,10 @@ def load(path: str, settings: Settings) -> Any:
 
     dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[settings.precision]
     model = AutoModelForCausalLM.from_pretrained(path, dtype=dtype)
+    # generate() fills a missing end token from the model's own settings, so ignoring it needs it out of them.
+    stop = model.generation_config.eos_token_id
+    model.ncdemo_stop_ids = stop if isinstance(stop, list) else [] if stop is None else [stop]
+    model.generation_config.eos_token_id = model.config.eos_token_id = None
     return model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
 
 
@@ -36,10 +40,9 @@ def _batch(prompts: Sequence[Prompt], model: Any, params: Params) -> list[Answer
     config.update(max_new_tokens=params.max_new_tokens, do_sample=params.temperature > 0)
     if params.temperature > 0:
         config.temperature = params.temperature
-    stop_ids = config.eos_token_id if isinstance(config.eos_token_id, list) else [config.eos_token_id]
-    pad = config.pad_token_id if config.pad_token_id is not None else stop_ids[0] or 0
-    if params.ignore_eos:
-        config.eos_token_id, stop_ids = None, []
+    stop_ids = [] if params.ignore_eos else model.ncdemo_stop_ids
+    config.eos_token_id = stop_ids or None
+    pad = config.pad_token_id if config.pad_token_id is not None else 0
     config.pad_token_id = pad
     longest = max(len(p.token_ids) for p in prompts)
     ids = torch.tensor([[pad] * (longest - len(p.token_ids)) + list(p.token_ids) for p in prompts], device=model.device)
