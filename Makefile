@@ -8,7 +8,7 @@ demo: setup
 	@.venv/bin/ncdemo demo
 
 test: setup
-	@.venv/bin/python -m pytest -m "not slow and not gpu and not azure"
+	@.venv/bin/python -m pytest -n 2 --dist loadscope -m "not slow and not gpu and not azure"
 
 lint: setup
 	@.venv/bin/ruff check . && .venv/bin/ruff format --check .

@@ -60,8 +60,9 @@ for i in range(-1, args.steps):
         rates["padded"].append(pair[1])
         padding.append(1 - padded.tokens / padded.input_ids.numel())
 ratios = [a / b for a, b in zip(rates["packed"], rates["padded"], strict=True)]
+precision = "bf16" if args.bf16 else "fp32"
 print(
-    f"{args.examples} examples a step, {args.steps} paired steps, {'bf16' if args.bf16 else 'fp32'}, padding {statistics.mean(padding):.0%} of the padded batches"
+    f"{args.examples} examples a step, {args.steps} paired steps, {precision}; padding is {statistics.mean(padding):.0%} of a padded batch"
 )
 print(
     f"packed {statistics.median(rates['packed']):.0f}, padded {statistics.median(rates['padded']):.0f} tokens that count per second (medians)"

@@ -1,11 +1,15 @@
 """Fixtures that several rooms share: the embedded model, and a tiny one with its tokenizer."""
 
 import importlib.util
+import os
 import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+# Two test processes share the cores; torch's threads would wait for each other. Workloads started here inherit it.
+os.environ["OMP_NUM_THREADS"] = "1"
 
 
 @pytest.fixture(scope="session")

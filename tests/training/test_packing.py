@@ -44,7 +44,7 @@ def test_rows_hold_every_example_once_and_fit() -> None:
 def test_epochs_differ_in_order_and_each_is_whole() -> None:
     stream = epoch_rows([10] * 12, 30, packing=True, seed=1)
     first, second = [[next(stream) for _ in range(4)] for _ in range(2)]
-    assert sorted(sum(first, [])) == sorted(sum(second, [])) == list(range(12))
+    assert sorted(i for row in first for i in row) == sorted(i for row in second for i in row) == list(range(12))
     assert first != second
     again = epoch_rows([10] * 12, 30, packing=True, seed=1)
     assert [next(again) for _ in range(4)] == first
