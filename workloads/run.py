@@ -72,14 +72,15 @@ def open_run(folder: Path, spec: TrainSpec | BenchSpec) -> Iterator[Run]:
 
     However the body ends, result.json says so. SIGTERM and SIGINT end it as interrupted.
     """
-    run = Run(folder, spec)
-    write_json(folder / "environment.json", environment(spec.spec_hash()))
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _interrupt)
+    run, mlflow_timeout_s = Run(folder, spec), 10.0  # a run that is being stopped has no time for a slow server
     try:
+        write_json(folder / "environment.json", environment(spec.spec_hash()))
         with Sampler(folder / "samples.jsonl", spec.telemetry.sample_hz, run.zero_ns):
             yield run
         run.close("finished")
+        mlflow_timeout_s = 120.0
     except Interrupted as stopped:
         run.close("interrupted", f"stopped by {stopped}; what was written until then is whole. Start the same command again")
         sys.exit(130)
@@ -89,7 +90,7 @@ def open_run(folder: Path, spec: TrainSpec | BenchSpec) -> Iterator[Run]:
     finally:
         uri = resolve_uri(spec.telemetry.mlflow_uri, runs_dir())
         if uri:
-            log_run(folder, uri)
+            log_run(folder, uri, timeout_s=mlflow_timeout_s)
 
 
 def _interrupt(number: int, _frame: Any) -> None:
@@ -121,6 +122,8 @@ def main_guard(main: Any) -> None:
     except SpecError as mistake:
         print(f"Error: {mistake}", file=sys.stderr)
         sys.exit(2)
+    except Interrupted:
+        sys.exit(130)
     except Exception:
         traceback.print_exc()
         sys.exit(1)

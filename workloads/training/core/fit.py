@@ -5,13 +5,13 @@ Reading order: `fit` is the whole run; `_step` is one optimizer step; `schedule`
 
 import logging
 import math
-import resource
 import shutil
 import statistics
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,7 +20,7 @@ from ncdemo.spec.base import SpecError
 from ncdemo.spec.result import EvalRecord, StepRecord, TrainResult
 from ncdemo.spec.train import Data, Train, TrainSpec
 from workloads.data.packing import Batch, epoch_rows, pack, pad
-from workloads.data.source import Dataset, load_dataset
+from workloads.data.source import load_dataset
 from workloads.data.tokens import TokenExample, cut, tokenize
 from workloads.run import Run, progress
 from workloads.training.core.attention import PACKED
@@ -97,7 +97,7 @@ def fit(spec: TrainSpec, run: Run | None, strategy: Strategy) -> None:
         target_tokens=sum(s.target_tokens for s in steps),
         train_time_s=sum(s.step_time_s for s in steps),
         tokens_per_s=statistics.median(rates[1:] or rates),
-        peak_rss_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        peak_rss_bytes=_peak_rss_bytes(),
         peak_vram_bytes=torch.cuda.max_memory_allocated() if strategy.device.type == "cuda" else None,
         world_size=strategy.world_size,
         precision=strategy.precision,
@@ -204,6 +204,15 @@ def _tokens(examples: list[Any], tokenizer: Any, data: Data) -> tuple[list[Token
     return kept, sum(len(e.ids) > data.max_seq_len for e in whole)
 
 
+def _peak_rss_bytes() -> int | None:
+    """Return the largest resident memory of this process (Linux's VmHWM; getrusage's figure is inherited from the parent)."""
+    try:
+        status = Path("/proc/self/status").read_text()
+    except OSError:
+        return None
+    return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM:"))
+
+
 def _checkpoint(run: Run, model: Any, tokenizer: Any, step: int, keep: int) -> None:
     folder = run.folder / "checkpoints"
     folder.mkdir(exist_ok=True)
@@ -218,6 +227,3 @@ def _save_final(run: Run, model: Any, tokenizer: Any, method: str) -> None:
         save_model(model, tokenizer, run.folder / "adapter")
         model = model.merge_and_unload()
     save_model(model, tokenizer, run.folder / "model")
-
-
-__all__ = ["Dataset", "fit", "schedule"]
