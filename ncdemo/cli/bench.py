@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from ncdemo.cli.launch import Launch, new_run_folder, progress_bars, python_module, start
+from ncdemo.cli.launch import Launch, follow, new_run_folder, python_module
 from ncdemo.cli.options import spec_options
 from ncdemo.spec import BenchSpec, load_spec
 
@@ -24,10 +24,4 @@ def command() -> None:
 def run(config: str, overrides: tuple[str, ...], dry_run: bool) -> None:
     """Measure every engine x model x concurrency of a spec. Prints the run's folder."""
     spec = load_spec(config, BenchSpec, overrides)
-    launch = bench_launch(spec, new_run_folder(spec.name))
-    if dry_run:
-        click.echo(launch.describe())
-        return
-    with progress_bars() as progress:
-        start(launch, progress)
-    click.echo(launch.folder)
+    follow(bench_launch(spec, new_run_folder(spec.name)), dry_run)

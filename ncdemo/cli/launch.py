@@ -6,6 +6,7 @@ The seam between the command line and the workloads is data and a process: `pyth
 import datetime
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -61,11 +62,29 @@ def start(launch: Launch, progress: Progress | None = None) -> None:
     with _ending(process):
         assert process.stdout
         for line in process.stdout:
-            if progress and line.startswith("{"):
-                progress(json.loads(line))
+            message = _message(line)
+            if progress and message:
+                progress(message)
         code = process.wait()
+    for warning in _warnings(log):
+        click.echo(warning, err=True)
     if code != 0:
         raise SpecError(failure(launch.folder, code))
+
+
+def _message(line: str) -> dict | None:
+    """Read a line of progress; libraries may print other things."""
+    try:
+        message = json.loads(line)
+    except ValueError:
+        return None
+    return message if isinstance(message, dict) and {"phase", "done", "total"} <= message.keys() else None
+
+
+def _warnings(log: Path) -> list[str]:
+    """Return what the workload itself (no library) warned of: nothing that was ignored or replaced stays in a log alone."""
+    lines = log.read_text(errors="replace").splitlines()
+    return [f"Warning: {found[1]}" for line in lines if (found := re.search(r" WARNING (?:ncdemo|workloads)[\w.]*: (.*)", line))]
 
 
 def failure(folder: Path, code: int) -> str:
@@ -155,3 +174,13 @@ def seconds_since(start_s: float) -> str:
     """Return a duration for people: 75 -> '1 min 15 s'."""
     minutes, seconds = divmod(round(time.monotonic() - start_s), 60)
     return f"{minutes} min {seconds} s" if minutes else f"{seconds} s"
+
+
+def follow(launch: Launch, dry_run: bool) -> None:
+    """Run a launch under progress bars and print its folder; or, on a dry run, print what it is."""
+    if dry_run:
+        click.echo(launch.describe())
+        return
+    with progress_bars() as progress:
+        start(launch, progress)
+    click.echo(launch.folder)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from ncdemo.cli.launch import Launch, new_run_folder, progress_bars, python_module, start
+from ncdemo.cli.launch import Launch, follow, new_run_folder, python_module
 from ncdemo.cli.options import spec_options
 from ncdemo.spec import TrainSpec, load_spec
 
@@ -39,10 +39,4 @@ def accelerate(config: str, overrides: tuple[str, ...], dry_run: bool, nproc: in
     if nproc is not None:
         overrides = (*overrides, f"train.processes={nproc}")
     spec = load_spec(config, TrainSpec, overrides)
-    launch = train_launch(spec, new_run_folder(spec.name))
-    if dry_run:
-        click.echo(launch.describe())
-        return
-    with progress_bars() as progress:
-        start(launch, progress)
-    click.echo(launch.folder)
+    follow(train_launch(spec, new_run_folder(spec.name)), dry_run)

@@ -132,3 +132,15 @@ def test_ctrl_c_ends_the_workload_and_leaves_the_run_readable(tiny_model: Path, 
     assert '"interrupted"' in result.read_text()
     alive = subprocess.run(["pgrep", "-f", str(result.parent)], capture_output=True, text=True).stdout.split()
     assert alive == []
+
+
+def test_warnings_of_a_workload_reach_the_user_and_stray_output_does_not_break_progress(tmp_path: Path) -> None:
+    from ncdemo.cli.launch import _message, _warnings
+
+    log = tmp_path / "log.txt"
+    log.write_text(
+        "2026-01-01 00:00:00,1 WARNING workloads.data.download_dataset: used another\n2026 WARNING vllm.x: noise\nINFO ncdemo: fine\n"
+    )
+    assert _warnings(log) == ["Warning: used another"]
+    assert _message('{"phase": "train", "done": 1, "total": 2}') == {"phase": "train", "done": 1, "total": 2}
+    assert [_message(line) for line in ("{'loss': 1}", "{}", "[1]", "hello", '{"phase": "x"}')] == [None] * 5

@@ -26,6 +26,7 @@ class Dataset:
 def load_dataset(data: Data) -> Dataset:
     """Return training and held-out examples; no content is on both sides. Raise SpecError when they can't be had."""
     revision = fallback_from = None
+    name = data.name
     if data.name == SHIPPED_DATA:
         fmt = "messages"
         train = [to_example(row, fmt) for row in generate(SHIPPED_TRAIN, held_out=False)]
@@ -38,7 +39,7 @@ def load_dataset(data: Data) -> Dataset:
                     f"data.name = {data.name!r}: no such file; give a {', '.join(DATA_SUFFIXES)} file, a hub id (owner/name), or {SHIPPED_DATA}"
                 )
             got = download_dataset(data.name, revision=data.revision)
-            source, revision, fallback_from = got.folder, got.commit, got.fallback_from
+            source, name, revision, fallback_from = got.folder, got.id, got.commit, got.fallback_from
         fmt = data.format
         examples = load_examples(source, fmt)
         train, held_out = split(examples, max(data.eval_examples, 1), data.seed)
@@ -49,7 +50,7 @@ def load_dataset(data: Data) -> Dataset:
     content = json.dumps([[e.text, e.messages] for e in (*train, *held_out)], sort_keys=True)
     train = train[: data.train_examples]
     record: dict[str, str | int | bool | None] = {
-        "name": data.name,
+        "name": name,
         "format": fmt,
         "revision": revision,
         "fallback_from": fallback_from,

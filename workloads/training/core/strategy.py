@@ -1,11 +1,14 @@
 """What a strategy must offer: how it sets up, steps and saves. The loop (fit.py) is the same for all."""
 
+import os
+import shutil
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import torch
 
+from ncdemo.spec.base import SpecError
 from ncdemo.spec.train import Train
 
 
@@ -40,8 +43,6 @@ class Strategy(Protocol):
 
 def resolve_precision(train: Train, device: torch.device) -> Literal["fp32", "bf16"]:
     """Choose bf16 where the hardware multiplies it natively; raise SpecError when bf16 is asked for and it doesn't."""
-    from ncdemo.spec.base import SpecError
-
     if device.type == "cuda":
         native = torch.cuda.get_device_capability(device) >= (8, 0)
     else:
@@ -56,13 +57,11 @@ def resolve_precision(train: Train, device: torch.device) -> Literal["fp32", "bf
 
 def save_model(model: Any, tokenizer: Any, folder: Path) -> None:
     """Write an ordinary Hugging Face folder, whole or not at all."""
-    import os
-    import shutil
-
     part = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     model.save_pretrained(part)
     tokenizer.save_pretrained(part)
     for file in part.iterdir():
         file.chmod(0o644)  # safetensors writes 0600
+    shutil.rmtree(folder, ignore_errors=True)  # what a stopped attempt left
     os.replace(part, folder)
