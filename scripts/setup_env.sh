@@ -69,8 +69,9 @@ if [ "$(state)" = "$(cat "$venv/.ncdemo-state" 2>/dev/null)" ]; then
   exit
 fi
 
-# Bytecode now, not at first use: vLLM's import takes 20 s instead of 41 s with it.
-install=("$uv" pip install -q --python "$venv/bin/python" --no-deps --compile-bytecode)
+# Bytecode now, not at first use: vLLM's import takes 20 s instead of 41 s with it. The base install stays small without.
+install=("$uv" pip install -q --python "$venv/bin/python" --no-deps)
+[ $base = 1 ] || install+=(--compile-bytecode)
 wanted=$(sed -nE 's/^torch==([0-9.]+).*/\1/p' "$req.all" | head -1)
 if [ "$torch" = cpu ] && [ -n "$wanted" ]; then
   # The lock's torch is the CUDA build. Drop it and its libraries and take the CPU build of the same version.
