@@ -16,12 +16,13 @@ import sys
 import time
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 from ncdemo.spec.base import SpecError
 from ncdemo.spec.bench import BenchSpec
+from ncdemo.spec.job import EXIT_BAD_SPEC, EXIT_FAILED, NCDEMO_EXIT_FILE, WORKLOAD_INTERRUPTED
 from ncdemo.spec.paths import runs_dir
 from ncdemo.spec.result import BenchResult, Record, RunRecord, TrainResult
 from ncdemo.spec.train import TrainSpec
@@ -30,6 +31,7 @@ from workloads.metrics.mlflow_log import log_run, resolve_uri
 from workloads.metrics.sampler import Sampler
 
 log = logging.getLogger("ncdemo")
+LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
 class Run:
@@ -83,7 +85,7 @@ def open_run(folder: Path, spec: TrainSpec | BenchSpec) -> Iterator[Run]:
         mlflow_timeout_s = 120.0
     except Interrupted as stopped:
         run.close("interrupted", f"stopped by {stopped}; what was written until then is whole. Start the same command again")
-        sys.exit(130)
+        _leave(WORKLOAD_INTERRUPTED)
     except BaseException as error:
         run.close("failed", str(error) if isinstance(error, SpecError) else f"{type(error).__name__}: {error}")
         raise
@@ -94,6 +96,9 @@ def open_run(folder: Path, spec: TrainSpec | BenchSpec) -> Iterator[Run]:
 
 
 def _interrupt(number: int, _frame: Any) -> None:
+    # A second signal, e.g. systemd's beside our launcher's, would cut off the record of this end.
+    for other in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(other, signal.SIG_IGN)
     raise Interrupted(signal.Signals(number).name)
 
 
@@ -116,14 +121,22 @@ def progress(phase: str, done: int, total: int, **figures: float) -> None:
 
 def main_guard(main: Any) -> None:
     """Run a workload's main: logs on stderr; a user's mistake is one line and exit 2, any other error a traceback and exit 1."""
-    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format=LOG_FORMAT)
     try:
         main()
     except SpecError as mistake:
         print(f"Error: {mistake}", file=sys.stderr)
-        sys.exit(2)
+        _leave(EXIT_BAD_SPEC)
     except Interrupted:
-        sys.exit(130)
+        _leave(WORKLOAD_INTERRUPTED)
     except Exception:
         traceback.print_exc()
-        sys.exit(1)
+        _leave(EXIT_FAILED)
+
+
+def _leave(code: int) -> NoReturn:
+    """Exit with a code, noted where a launcher in between can't change it."""
+    if note := os.environ.get(NCDEMO_EXIT_FILE):
+        with suppress(OSError), open(note, "a") as file:
+            file.write(f"{code}\n")
+    sys.exit(code)

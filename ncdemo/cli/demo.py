@@ -6,9 +6,7 @@ from pathlib import Path
 
 import click
 
-from ncdemo.cli.bench import bench_launch
-from ncdemo.cli.launch import Launch, call_quietly, new_run_folder, progress_bars, seconds_since, start
-from ncdemo.cli.train import train_launch
+from ncdemo.cli.launch import Launch, call_quietly, new_run_folder, prepare, progress_bars, seconds_since, start
 from ncdemo.spec import BenchSpec, SpecError, TrainSpec, load_spec
 from ncdemo.spec.common import EMBEDDED_MODEL, ModelRef
 from ncdemo.spec.paths import PACKAGE
@@ -34,8 +32,8 @@ def command(resume: Path | None, quick: bool, dry_run: bool) -> None:
     begun = time.monotonic()
     _check_installed()
     folder = resume or new_run_folder("demo")
-    train = train_launch(load_spec(CONFIGS / "training" / "demo.yaml", TrainSpec, QUICK_TRAIN if quick else ()), folder / "train")
-    bench = bench_launch(_bench_spec(folder, QUICK_BENCH if quick else ()), folder / "bench")
+    train = prepare(load_spec(CONFIGS / "training" / "demo.yaml", TrainSpec, QUICK_TRAIN if quick else ()), folder / "train")
+    bench = prepare(_bench_spec(folder, QUICK_BENCH if quick else ()), folder / "bench")
     if dry_run:
         click.echo(f"{train.describe()}\n\n{bench.describe()}")
         return

@@ -18,9 +18,12 @@ from pathlib import Path
 
 import click
 
-from ncdemo.spec.base import Spec, SpecError
+from ncdemo.spec.base import SpecError
+from ncdemo.spec.bench import BenchSpec
+from ncdemo.spec.job import workload_command, workload_env
 from ncdemo.spec.load import dump_spec
 from ncdemo.spec.paths import runs_dir
+from ncdemo.spec.train import TrainSpec
 
 Progress = Callable[[dict], None]
 
@@ -30,7 +33,7 @@ class Launch:
     """What will be started: rendered first, so that --dry-run prints exactly this."""
 
     folder: Path
-    spec: Spec
+    spec: TrainSpec | BenchSpec
     command: tuple[str, ...]
     env: dict[str, str]
     """Beside the environment of this process."""
@@ -38,6 +41,11 @@ class Launch:
     def describe(self) -> str:
         settings = " ".join(f"{k}={v}" for k, v in self.env.items())
         return f"# {self.folder}/spec.yaml\n{dump_spec(self.spec)}\n# starts\n{settings} {' '.join(self.command)}"
+
+
+def prepare(spec: TrainSpec | BenchSpec, folder: Path) -> Launch:
+    """Return the launch of a spec on this machine, in a folder that need not exist yet."""
+    return Launch(folder, spec, workload_command(spec, folder, sys.executable), workload_env(spec))
 
 
 def new_run_folder(name: str) -> Path:

@@ -5,6 +5,7 @@ import json
 import click
 
 from ncdemo.spec import SPECS, dump_spec, load_spec
+from ncdemo.spec.stack_file import load_stack
 
 
 @click.group("spec")
@@ -25,4 +26,5 @@ def schema(kind: str) -> None:
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a key, e.g. --set train.max_steps=20.")
 def check(kind: str, file: str, overrides: tuple[str, ...]) -> None:
     """Check a spec, and print it with every default filled in."""
-    click.echo(dump_spec(load_spec(file, SPECS[kind], overrides)), nl=False)
+    spec = load_stack(file, overrides).spec if kind == "stack" else load_spec(file, SPECS[kind], overrides)
+    click.echo(dump_spec(spec), nl=False)

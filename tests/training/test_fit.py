@@ -111,11 +111,11 @@ def test_the_run_directory_is_whole(run: Path) -> None:
 
 def test_two_processes_give_the_losses_of_one(run: Path, tiny_model: Path, tmp_path: Path) -> None:
     """The same global batch over two gloo ranks, by the launcher that `ncdemo train` uses."""
-    from ncdemo.cli.train import train_launch
+    from ncdemo.spec.job import workload_command
 
     wanted = spec(tiny_model, train={"processes": 2, "micro_batch_size": 1, "max_steps": 5, "schedule": "constant"})
     folder = tmp_path / "two"
-    done = train(folder, wanted, list(train_launch(wanted, folder).command))
+    done = train(folder, wanted, list(workload_command(wanted, folder, sys.executable)))
     assert done.returncode == 0, done.stderr
     alone = tmp_path / "one"
     done = train(alone, spec(tiny_model, train={"grad_accum_steps": 2, "micro_batch_size": 1, "max_steps": 5, "schedule": "constant"}))

@@ -1,10 +1,11 @@
-"""The Accelerate strategy: one process, or DDP over several (NCCL on GPUs, gloo on CPUs).
+"""The Accelerate strategy: one process, or DDP over several on one or more nodes (NCCL on GPUs, gloo on CPUs).
 
 accelerate launch -m workloads.training.accelerate --run runs/demo      # runs/demo/spec.yaml says what to do
 """
 
 import argparse
 import contextlib
+import os
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch
 from accelerate import Accelerator
 
 from ncdemo.spec.base import SpecError
+from ncdemo.spec.job import JOB_MODULE, node_count
 from ncdemo.spec.load import load_spec
 from ncdemo.spec.train import Train, TrainSpec
 from workloads.run import main_guard, open_run
@@ -30,9 +32,12 @@ class Accelerate:
         self.rank, self.world_size = self._accelerator.process_index, self._accelerator.num_processes
         self.device = self._accelerator.device
         # The launcher falls back to one process in silence (e.g. --cpu --num_processes 2).
-        if self.world_size != train.processes:
+        nodes = node_count(os.environ)
+        if self.world_size != nodes * train.processes:
+            where = f" on each of {nodes} nodes" if nodes > 1 else ""
+            start = f"`python -m {JOB_MODULE}` on each node" if nodes > 1 else "`ncdemo train accelerate`"
             raise SpecError(
-                f"train.processes = {train.processes}: {self.world_size} are running; start with `ncdemo train accelerate`, which launches them"
+                f"train.processes = {train.processes}{where}: {self.world_size} are running; start with {start}, which launches them"
             )
 
     def setup(self, model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> torch.nn.Module:

@@ -1,0 +1,80 @@
+"""Training on several nodes: two on this machine's loopback compute what one node with two ranks does."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("accelerate", reason="needs the train extra")
+
+from ncdemo.spec import TrainSpec, dump_spec
+from ncdemo.spec.job import workload_command, workload_env
+from ncdemo.spec.result import RunRecord, StepRecord
+
+
+def spec(model: Path, processes: int) -> TrainSpec:
+    return TrainSpec.model_validate_json(
+        json.dumps(
+            {
+                "model": {"name": str(model)},
+                "data": {"train_examples": 60, "eval_examples": 8, "max_seq_len": 256},
+                "train": {"max_steps": 4, "processes": processes, "learning_rate": 0.01, "precision": "fp32"},
+                "telemetry": {"sample_hz": 0.0, "mlflow_uri": None},
+            }
+        )
+    )
+
+
+def start(folder: Path, wanted: TrainSpec, **place) -> subprocess.Popen:
+    folder.mkdir()
+    (folder / "spec.yaml").write_text(dump_spec(wanted))
+    env = {**os.environ, **workload_env(wanted, nodes=place.get("nodes", 1)), "ACCELERATE_USE_CPU": "true"}
+    return subprocess.Popen(workload_command(wanted, folder, sys.executable, **place), stderr=subprocess.PIPE, env=env, text=True)
+
+
+def end(*processes: subprocess.Popen) -> None:
+    for process in processes:
+        _, said = process.communicate(timeout=200)
+        assert process.returncode == 0, said
+
+
+def test_two_nodes_give_the_losses_of_two_ranks_on_one(tiny_model: Path, tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    nodes = [tmp_path / "node0", tmp_path / "node1"]
+    end(*(start(folder, spec(tiny_model, 1), nodes=2, node_rank=rank, master_port=port) for rank, folder in enumerate(nodes)))
+    end(start(tmp_path / "one", spec(tiny_model, 2)))
+
+    several, one = (
+        [StepRecord.model_validate_json(line) for line in (folder / "steps.jsonl").read_text().splitlines()]
+        for folder in (nodes[0], tmp_path / "one")
+    )
+    assert len(several) == 4
+    assert [s.loss for s in several] == pytest.approx([s.loss for s in one], rel=1e-5)
+    assert [s.grad_norm for s in several] == pytest.approx([s.grad_norm for s in one], rel=1e-4)
+    assert [s.tokens for s in several] == [s.tokens for s in one]
+    result = RunRecord.model_validate_json((nodes[0] / "result.json").read_text())
+    assert result.train.world_size == 2
+    assert os.listdir(nodes[1]) == ["spec.yaml"], "the run is rank 0's alone"
+
+
+def test_a_node_that_is_alone_says_so(tiny_model: Path, tmp_path: Path) -> None:
+    """Two nodes were asked for, and the launcher was told of one."""
+    folder = tmp_path / "alone"
+    wanted = spec(tiny_model, 1)
+    folder.mkdir()
+    (folder / "spec.yaml").write_text(dump_spec(wanted))
+    command = [sys.executable, "-m", "workloads.training.accelerate", "--run", str(folder)]
+    env = {**os.environ, "ACCELERATE_USE_CPU": "true", "NCDEMO_NODES": "2"}
+    done = subprocess.run(command, capture_output=True, text=True, env=env, timeout=120)
+    assert done.returncode == 2
+    last = done.stderr.strip().splitlines()[-1]
+    assert (
+        last
+        == "Error: train.processes = 1 on each of 2 nodes: 1 are running; start with `python -m workloads.job` on each node, which launches them"
+    )

@@ -1,0 +1,75 @@
+"""A run directory over several attempts at a job: whether it is finished, how one begins, and that its end is on record.
+
+if not finished(read_record(folder), spec, str(folder)):
+    begin(folder, spec)
+"""
+
+import logging
+from pathlib import Path
+
+from ncdemo.spec.base import SpecError
+from ncdemo.spec.bench import BenchSpec
+from ncdemo.spec.job import NCDEMO_JOB
+from ncdemo.spec.load import dump_spec
+from ncdemo.spec.result import RunRecord
+from ncdemo.spec.train import TrainSpec
+from workloads.run import LOG_FORMAT, Run, write_json
+
+LOG = logging.getLogger("ncdemo.job")
+EXIT_FILE = ".exit"
+"""In the run directory: see NCDEMO_EXIT_FILE."""
+
+
+def finished(record: RunRecord | None, spec: TrainSpec | BenchSpec, where: str) -> bool:
+    """Say whether a record is the end of this spec's run. Raise SpecError where this run would replace another's results."""
+    if record is None or record.status != "finished":
+        return False
+    if record.spec_hash != spec.spec_hash():
+        raise SpecError(
+            f"{where}: holds a finished run of another spec ({record.spec_hash}, this is {spec.spec_hash()}); set {NCDEMO_JOB} to another name"
+        )
+    LOG.info("%s: this job is finished and isn't run again", where)
+    return True
+
+
+def read_record(folder: Path) -> RunRecord | None:
+    """Return what result.json says; None without one that can be read."""
+    try:
+        return RunRecord.model_validate_json((folder / "result.json").read_text())
+    except (OSError, ValueError):
+        return None
+
+
+def begin(folder: Path, spec: TrainSpec | BenchSpec) -> None:
+    """Make the run directory; of an attempt before, the log stays, and weights until they are written again."""
+    folder.mkdir(parents=True, exist_ok=True)
+    before = read_record(folder)
+    for old in [*folder.glob("*.json"), *folder.glob("*.jsonl"), folder / EXIT_FILE]:
+        old.unlink(missing_ok=True)
+    (folder / "spec.yaml").write_text(dump_spec(spec), encoding="utf-8")
+    log = logging.FileHandler(folder / "log.txt", encoding="utf-8")
+    log.setFormatter(logging.Formatter(LOG_FORMAT))
+    logging.getLogger().addHandler(log)
+    if before:
+        LOG.info("the attempt before was left %s (%s); starting again", before.status, before.reason or "without a reason")
+
+
+def noted_codes(folder: Path) -> set[int]:
+    """Return the exit codes of ranks that failed, from the file where they note them."""
+    try:
+        return {int(line) for line in (folder / EXIT_FILE).read_text().split()}
+    except (OSError, ValueError):
+        return set()
+
+
+def settle(folder: Path, spec: TrainSpec | BenchSpec, stopped: bool, how: str) -> None:
+    """Close the record of a workload that couldn't, e.g. because it ran out of memory and was killed."""
+    if not (folder / "result.json").exists():
+        Run(folder, spec)
+    record = read_record(folder)
+    if record and record.status == "running":
+        ended = {
+            "status": "interrupted" if stopped else "failed",
+            "reason": f"the workload {how} before it could say why; log.txt has its last words",
+        }
+        write_json(folder / "result.json", record.model_copy(update=ended).model_dump(mode="json"))

@@ -1,0 +1,108 @@
+"""What a container or a systemd unit runs on each node of a job: one spec to its end, its results copied to storage.
+
+    NCDEMO_JOB=tune-3f2a python -m workloads.job --spec /etc/ncdemo/run.yaml
+
+Ends with 0 (done, or done before), 1 (failed), 2 (a mistake in the spec: never worth a retry) or 75 (stopped: start it again).
+"""
+
+import argparse
+import logging
+import os
+import signal
+import sys
+from pathlib import Path
+
+from ncdemo.spec.base import SpecError
+from ncdemo.spec.bench import BenchSpec
+from ncdemo.spec.job import (
+    EXIT_BAD_SPEC,
+    EXIT_DONE,
+    EXIT_FAILED,
+    EXIT_INTERRUPTED,
+    NCDEMO_EXIT_FILE,
+    NCDEMO_RESULTS_URI,
+    SPEC_FILE,
+    STOP_S,
+    WORKLOAD_INTERRUPTED,
+    Node,
+    job_name,
+    load_run,
+    workload_command,
+    workload_env,
+)
+from ncdemo.spec.paths import runs_dir
+from ncdemo.spec.train import TrainSpec
+from workloads.attempt import EXIT_FILE, begin, finished, noted_codes, read_record, settle
+from workloads.child import Child, Stop
+from workloads.run import LOG_FORMAT
+from workloads.storage import Storage
+from workloads.upload import Mirror
+
+LOG = logging.getLogger("ncdemo.job")
+UPLOAD_S = 5.0
+"""Of the time to stop in, kept for the evidence."""
+
+
+def main() -> int:
+    stop = Stop()
+    parser = argparse.ArgumentParser(prog="python -m workloads.job", description=__doc__.splitlines()[0])
+    parser.add_argument("--spec", type=Path, default=Path(SPEC_FILE), help=f"the resolved spec (default: {SPEC_FILE})")
+    path = parser.parse_args().spec
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format=LOG_FORMAT)
+    try:
+        spec, node = load_run(path), Node.of(os.environ)
+        job = job_name(spec, os.environ)
+        if isinstance(spec, BenchSpec) and node.rank > 0:
+            LOG.info("a benchmark runs on node 0 alone: nothing to do on node %d", node.rank)
+            return EXIT_DONE
+        uri = os.environ.get(NCDEMO_RESULTS_URI)
+        return _job(job, spec, node, Storage(uri) if uri else None, stop)
+    except SpecError as mistake:
+        print(f"Error: {mistake}", file=sys.stderr)
+        return EXIT_BAD_SPEC
+
+
+def _job(job: str, spec: TrainSpec | BenchSpec, node: Node, storage: Storage | None, stop: Stop) -> int:
+    """Run the job, unless it has run; return the exit code."""
+    first = runs_dir().absolute() / job
+    folder = first if node.rank == 0 else first.with_name(f"{job}-node{node.rank}")
+    if storage and finished(storage.record(job), spec, f"{storage.shown}/{job}"):
+        return EXIT_DONE
+    done = finished(read_record(first), spec, str(first))
+    if not done:
+        begin(folder, spec)
+    mirror = Mirror(folder, storage) if storage else None
+    if mirror:
+        mirror.start()
+    code = EXIT_DONE if done else _run(folder, spec, node, stop, STOP_S - (UPLOAD_S if mirror else 0))
+    if mirror and not mirror.finish(stop) and code == EXIT_DONE:
+        return EXIT_FAILED if stop.since is None else EXIT_INTERRUPTED
+    return code
+
+
+def _run(folder: Path, spec: TrainSpec | BenchSpec, node: Node, stop: Stop, patience_s: float) -> int:
+    """Run the workload of this node to its end, and see that the record says how it ended; return the job's exit code."""
+    command = workload_command(spec, folder, sys.executable, nodes=node.nodes, node_rank=node.rank, master_addr=node.master_addr)
+    env = {**os.environ, **workload_env(spec, nodes=node.nodes), NCDEMO_EXIT_FILE: str(folder / EXIT_FILE), "PYTHONUNBUFFERED": "1"}
+    LOG.info("node %d of %d starts %s", node.rank, node.nodes, " ".join(command))
+    code = Child(command, env, folder / "log.txt").wait(stop, patience_s) if stop.since is None else WORKLOAD_INTERRUPTED
+    codes = {code, *noted_codes(folder)}
+    how = f"ended with exit code {code}" if code >= 0 else f"was ended by {signal.Signals(-code).name}"
+    if stop.name and code != 0:
+        how += f" after {stop.name}"
+    LOG.info("node %d %s", node.rank, how)
+    stopped = stop.since is not None or WORKLOAD_INTERRUPTED in codes
+    if node.rank == 0:
+        settle(folder, spec, stopped, how)
+    if code == 0:
+        return EXIT_DONE
+    if EXIT_BAD_SPEC in codes:
+        return EXIT_BAD_SPEC
+    return EXIT_INTERRUPTED if stopped else EXIT_FAILED
+
+
+if __name__ == "__main__":
+    status = main()
+    logging.shutdown()
+    # At once: Python's own exit would wait for an upload that hangs, beyond the time a node has left.
+    os._exit(status)

@@ -1,0 +1,80 @@
+"""Where results go: a folder in Azure blob storage, or in any other place that fsspec knows.
+
+    storage = Storage("az://metrics/jobs")      # NCDEMO_STORAGE_ACCOUNT names the account
+    storage.put(Path("runs/tune/log.txt"), "tune/log.txt")
+
+Azure gets the machine's own identity (DefaultAzureCredential); AZURE_STORAGE_CONNECTION_STRING, where set, wins: emulators need it.
+"""
+
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+from ncdemo.spec.base import SpecError
+from ncdemo.spec.job import NCDEMO_RESULTS_URI, NCDEMO_STORAGE_ACCOUNT
+from ncdemo.spec.result import RunRecord
+from workloads.metrics.redact import redact
+
+LOG = logging.getLogger("ncdemo.job")
+ASK_S = 20.0
+"""Seconds to wait for a result that may be there."""
+SMALL_BYTES = 8 << 20
+BLOCKS = 16
+"""Blocks of 4 MiB of a large file that are in memory and under way at once (adlfs: 128, half a GiB)."""
+
+
+class Storage:
+    """A folder of results; `shown` is its URI without secrets. Methods raise what the storage's own library does."""
+
+    def __init__(self, uri: str) -> None:
+        """Take a URI; nothing is sent yet. Raise SpecError when it can't work."""
+        import fsspec
+
+        self.shown = redact(uri.rstrip("/"))
+        protocol = fsspec.utils.get_protocol(uri)
+        self._azure = protocol in ("az", "abfs", "abfss")
+        options: dict[str, Any] = {"auto_mkdir": True} if protocol in ("file", "local") else {}
+        if self._azure:
+            logging.getLogger("azure").setLevel(logging.WARNING)  # it logs every request
+            account = os.environ.get(NCDEMO_STORAGE_ACCOUNT)
+            options = {"account_name": account, "anon": False}
+            if not account and not os.environ.get("AZURE_STORAGE_CONNECTION_STRING"):
+                raise SpecError(
+                    f"{NCDEMO_RESULTS_URI} = {self.shown}: the storage account is missing; set {NCDEMO_STORAGE_ACCOUNT} to its name"
+                )
+        try:
+            self._files, self._path = fsspec.core.url_to_fs(uri.rstrip("/"), **options)
+        except (ValueError, ImportError) as error:
+            raise SpecError(f"{NCDEMO_RESULTS_URI} = {self.shown}: {short(error)}; give e.g. az://<container>/<folder>") from None
+
+    def put(self, path: Path, name: str) -> None:
+        """Copy a file to a name below the folder, over what is there."""
+        options: dict[str, Any] = {"max_concurrency": BLOCKS} if self._azure else {}
+        if self._azure and path.stat().st_size < SMALL_BYTES:
+            # Azure's own retries wait 15 s and more each: good for a block of a large file. Small ones the mirror tries again.
+            options["retry_total"] = 0
+        self._files.put_file(str(path), f"{self._path}/{name}", **options)
+
+    def record(self, run: str) -> RunRecord | None:
+        """Return the result of a run directory's copy; None when there is none, or after a warning that storage doesn't say."""
+        try:
+            return RunRecord.model_validate_json(self._read(f"{self._path}/{run}/result.json"))
+        except FileNotFoundError:
+            return None
+        except Exception as error:
+            LOG.warning("%s/%s: can't be asked whether it has a result (%s); going on without", self.shown, run, short(error))
+            return None
+
+    def _read(self, path: str) -> bytes:
+        if not self._files.async_impl:
+            return self._files.cat_file(path)
+        from fsspec.asyn import sync
+
+        return sync(self._files.loop, self._files._cat_file, path, timeout=ASK_S)
+
+
+def short(error: Exception) -> str:
+    """Return an error in one line, without secrets."""
+    lines = str(error).strip().splitlines()
+    return redact(f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__)
