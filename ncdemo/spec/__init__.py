@@ -7,8 +7,9 @@ spec = load_spec("workloads/configs/training/demo.yaml", TrainSpec, ["train.max_
 from ncdemo.spec.base import Spec, SpecError
 from ncdemo.spec.bench import BenchSpec
 from ncdemo.spec.load import dump_spec, load_spec, parse_spec
+from ncdemo.spec.stack import StackSpec
 from ncdemo.spec.train import TrainSpec
 
-SPECS: dict[str, type[Spec]] = {"train": TrainSpec, "bench": BenchSpec}
+SPECS: dict[str, type[Spec]] = {"train": TrainSpec, "bench": BenchSpec, "stack": StackSpec}
 
-__all__ = ["SPECS", "BenchSpec", "Spec", "SpecError", "TrainSpec", "dump_spec", "load_spec", "parse_spec"]
+__all__ = ["SPECS", "BenchSpec", "Spec", "SpecError", "StackSpec", "TrainSpec", "dump_spec", "load_spec", "parse_spec"]

@@ -8,14 +8,10 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from ncdemo.spec.common import Name
+from ncdemo.spec.common import PATTERNS
 from ncdemo.spec.show import Keys
 
 Schema = dict[str, Any]
-# A pattern is for machines; add its meaning here when a spec gets a new one.
-PATTERNS = {
-    Name.__metadata__[0].pattern: "lower-case letters, digits and hyphens, at most 40, beginning and ending with a letter or digit",
-}
 LIMITS = {"minimum": "at least", "exclusiveMinimum": "greater than", "maximum": "at most", "exclusiveMaximum": "less than"}
 
 

@@ -10,7 +10,23 @@ EMBEDDED_MODEL = "smollm2-135m-instruct"
 SHIPPED_DATA = "ncdemo-jobs"
 
 PositiveInt = Annotated[int, Field(ge=1)]
-Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$")]
+PATTERNS: dict[str, str] = {}
+"""Pattern -> what it means, for messages: filled by `text`."""
+
+
+def text(pattern: str, words: str) -> StringConstraints:
+    """Return the constraint of a text that matches a pattern; messages say its meaning in these words."""
+    PATTERNS[pattern] = words
+    return StringConstraints(pattern=pattern)
+
+
+Name = Annotated[
+    str,
+    text(
+        r"^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$",
+        "lower-case letters, digits and hyphens, at most 40, beginning and ending with a letter or digit",
+    ),
+]
 NonEmpty = Annotated[str, StringConstraints(min_length=1)]
 Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]  # what numpy takes
 

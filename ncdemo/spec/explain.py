@@ -102,7 +102,7 @@ def _meant(text: str, section: Keys, places: dict[Keys, Place], place: str) -> t
 
     An override that touches such a key comes first: it is what the user did last.
     """
-    words = (tuple(word.split(".")) for word in re.findall(r"[a-z][a-z0-9_.]*\w", text))
+    words = (tuple(int(part) if part.isdecimal() else part for part in word.split(".")) for word in re.findall(r"[a-z][a-z0-9_.]*\w", text))
     named = [(*section, *word) for word in words] or [section]
     written = [(path, places[p].where) for path in named for p in places if p[: len(path)] == path]
     overridden = [one for one in written if one[1].startswith("--set ")]

@@ -23,6 +23,14 @@ S = TypeVar("S", bound=Spec)
 
 def load_spec(path: str | Path, model: type[S], overrides: Sequence[str] = ()) -> S:
     """Read a YAML file, apply dotted overrides (key=YAML value), validate. Raise SpecError on any mistake."""
+    text, source = read_text(path)
+    if not text.strip():
+        raise SpecError(f"{source}: is empty; write at least 'kind: {_kind(model)}', which takes every default")
+    return parse_spec(text, model, overrides, source)
+
+
+def read_text(path: str | Path) -> tuple[str, str]:
+    """Return a spec file's text and its name for messages. Raise SpecError if it can't be read."""
     path = Path(path)
     source = bare(str(path), limit=4096)
     try:
@@ -31,7 +39,7 @@ def load_spec(path: str | Path, model: type[S], overrides: Sequence[str] = ()) -
             content = file.read(MAX_BYTES + 1)
         if len(content) > MAX_BYTES:
             raise SpecError(f"{source}: larger than {MAX_BYTES} bytes; a spec is a few kilobytes: is this the right file?")
-        text = content.decode("utf-8-sig")
+        return content.decode("utf-8-sig"), source
     except FileNotFoundError:
         raise SpecError(f"{source}: no such file; give the path of a YAML spec{_near(path)}") from None
     except IsADirectoryError:
@@ -42,9 +50,6 @@ def load_spec(path: str | Path, model: type[S], overrides: Sequence[str] = ()) -
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise SpecError(f"{source}: cannot be read ({reason}); check the path and its permissions") from None
-    if not text.strip():
-        raise SpecError(f"{source}: is empty; write at least 'kind: {_kind(model)}', which takes every default")
-    return parse_spec(text, model, overrides, source)
 
 
 def parse_spec(text: str, model: type[S], overrides: Sequence[str] = (), source: str = "spec") -> S:
@@ -54,6 +59,11 @@ def parse_spec(text: str, model: type[S], overrides: Sequence[str] = (), source:
         data = {}
     if not isinstance(data, dict):
         raise SpecError(f"{places[()].where}: the top level is {shown(data)}; it must be a mapping, e.g. 'kind: {_kind(model)}'")
+    return validate(data, places, model, overrides, source)
+
+
+def validate(data: dict[str, Any], places: dict[Keys, Place], model: type[S], overrides: Sequence[str], source: str) -> S:
+    """Apply overrides to what was read, in place, and make it a spec. Raise SpecError on any mistake."""
     problems = []
     for override in overrides:
         try:

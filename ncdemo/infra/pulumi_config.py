@@ -1,0 +1,38 @@
+"""The config of the running Pulumi stack, as a checked stack."""
+
+import json
+from typing import Any
+
+import pulumi
+from pulumi.runtime.config import CONFIG, get_config_env, is_config_secret
+
+from ncdemo.spec.stack import StackSpec
+from ncdemo.spec.stack_file import HF_TOKEN, PROJECT, Stack, stack_of
+
+
+def read_stack() -> Stack:
+    """Read every key of the project, so that one with a typing error is refused and not passed over. Raise SpecError."""
+    found = {**get_config_env(), **CONFIG.get()}
+    config = {key: _value(key, text) for key, text in found.items() if key.rpartition(":")[0] in ("", PROJECT)}
+    stack = pulumi.get_stack()
+    return stack_of(stack, {key: value for key, value in config.items() if value not in ("", None)}, {}, source=f"Pulumi.{stack}.yaml")
+
+
+def _value(key: str, text: str) -> Any:
+    """Pulumi hands every value over as text, and whatever isn't text as JSON."""
+    name = key.rpartition(":")[2]
+    if name == HF_TOKEN:
+        # Its value stays with Pulumi; what is asked here is whether it is a secret.
+        return {"secure": "..."} if is_config_secret(key) or is_config_secret(f"{PROJECT}:{name}") else text
+    field = StackSpec.model_fields.get(name)
+    plain = field is not None and field.annotation is not None and _is_text(field)
+    if plain:
+        return text
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _is_text(field: Any) -> bool:
+    return isinstance(field.default, str) or field.default is None

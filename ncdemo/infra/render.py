@@ -1,0 +1,220 @@
+"""The same program with no cloud: every resource that `pulumi up` would register, with its inputs.
+
+rendered = render(load_stack("stacks/Pulumi.aks-dev.yaml"))
+rendered.resources[0].type, rendered.manifests(), rendered.outputs
+
+Pulumi's own mocks stand in for its engine, so neither its CLI nor an Azure login is needed, and nothing is asked of any network.
+Values that only Azure knows are made up, and look it: subscription zeros, names that end in `abc123`.
+"""
+
+import asyncio
+import base64
+import datetime
+import logging
+import re
+import uuid
+from dataclasses import dataclass, field
+from typing import Any
+
+import pulumi
+import yaml
+from pulumi.runtime import mocks as pulumi_mocks
+from pulumi.runtime.stack import run_pulumi_func
+from pulumi.runtime.sync_await import _sync_await
+
+from ncdemo.infra.program import deploy
+from ncdemo.spec.stack_file import Stack
+
+SUBSCRIPTION = "00000000-0000-0000-0000-000000000000"
+SUFFIX = "abc123"
+SECRET = "[secret]"
+TOKEN_STAND_IN = "stand-in-for-the-token"
+"""Marks where the Hugging Face token would be; it is never printed."""
+
+
+@dataclass(frozen=True)
+class Resource:
+    """One resource as it was registered."""
+
+    type: str
+    name: str
+    inputs: dict[str, Any]
+    """Keys as the provider gets them (camelCase); secrets are replaced by [secret]."""
+    urn: str
+    parent: str
+    aliases: tuple[str, ...] = ()
+
+    @property
+    def is_component(self) -> bool:
+        return self.type.startswith("ncdemo:")
+
+    @property
+    def is_manifest(self) -> bool:
+        return self.type.startswith("kubernetes:") and {"apiVersion", "kind"} <= self.inputs.keys()
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """All that a stack comes to."""
+
+    stack: Stack
+    resources: tuple[Resource, ...]
+    """Components and resources, parents before children, in the order of the program."""
+    outputs: dict[str, Any] = field(default_factory=dict)
+
+    def manifests(self) -> list[dict[str, Any]]:
+        """Return every Kubernetes object, as it would be applied."""
+        return [r.inputs for r in self.resources if r.is_manifest]
+
+    def cloud_inits(self) -> dict[str, str]:
+        """Return VM -> its cloud-init text."""
+        vms = [r for r in self.resources if r.type.endswith(":VirtualMachine")]
+        return {r.inputs["vmName"]: base64.b64decode(r.inputs["osProfile"]["customData"]).decode() for r in vms}
+
+    def of(self, kind: str) -> list[Resource]:
+        """Return the resources of a type, named by its last part."""
+        return [r for r in self.resources if r.type.rsplit(":", 1)[-1] == kind]
+
+
+def render(stack: Stack, *, today: datetime.date | None = None) -> Rendered:
+    """Run the program under mocks. Raise SpecError for what only rendering shows."""
+    monitor = _Recorder(_Azure())
+    logging.getLogger("pulumi").setLevel(logging.ERROR)
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    try:
+        pulumi_mocks.set_mocks(_Azure(), project="ncdemo", stack=stack.name, preview=False, monitor=monitor)
+        outputs: dict[str, Any] = {}
+
+        def program() -> None:
+            token = pulumi.Output.secret(TOKEN_STAND_IN) if stack.has_token else None
+            found = deploy(stack, today=today or datetime.date.today(), hf_token=token)
+            known = pulumi.Output.from_input(dict(found)).future()
+            outputs.update(_sync_await(known) or {})
+
+        _sync_await(run_pulumi_func(program))
+    finally:
+        asyncio.set_event_loop(None)
+        loop.close()
+    return Rendered(stack, tuple(in_order(monitor.seen)), outputs)
+
+
+def in_order(resources: list[Resource]) -> list[Resource]:
+    """Return parents before children; siblings by type and name, as registration order varies between runs."""
+    below: dict[str, list[Resource]] = {}
+    known = {r.urn for r in resources}
+    for resource in resources:
+        below.setdefault(resource.parent if resource.parent in known else "", []).append(resource)
+
+    def walk(parent: str) -> list[Resource]:
+        children = sorted(below.get(parent, []), key=lambda r: (not r.is_component, r.type, r.name))
+        return [one for child in children for one in (child, *walk(child.urn))]
+
+    return walk("")
+
+
+class _Recorder(pulumi_mocks.MockMonitor):
+    """Pulumi's mock monitor, which also keeps what a mock isn't told: parent and aliases."""
+
+    def __init__(self, mocks: pulumi_mocks.Mocks) -> None:
+        super().__init__(mocks)
+        self.seen: list[Resource] = []
+
+    def RegisterResource(self, request: Any) -> Any:
+        response = super().RegisterResource(request)
+        if request.type != "pulumi:pulumi:Stack":
+            inputs = plain(pulumi.runtime.rpc.deserialize_properties(request.object))
+            aliases = tuple(alias.spec.name for alias in request.aliases if alias.spec.name)
+            self.seen.append(Resource(request.type, request.name, inputs, response.urn, request.parent, aliases))
+        return response
+
+
+def plain(value: Any) -> Any:
+    """Return a registered value as plain data: secrets hidden, whole floats as whole numbers."""
+    if pulumi.runtime.rpc.is_rpc_secret(value) or value == TOKEN_STAND_IN:
+        return SECRET
+    if isinstance(value, dict):
+        return {key: plain(one) for key, one in value.items() if one is not None}
+    if isinstance(value, list | tuple):
+        return [plain(one) for one in value]
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value
+
+
+class _Azure(pulumi_mocks.Mocks):
+    """What Azure would answer, where the program needs it."""
+
+    def new_resource(self, args: pulumi_mocks.MockResourceArgs) -> tuple[str, dict[str, Any]]:
+        inputs = plain_inputs(args.inputs)
+        state = dict(inputs)
+        if "userAssignedIdentities" in inputs.get("identity", {}):
+            # Azure gives identities back as a mapping, not as the list that it was sent.
+            state["identity"] = {**inputs["identity"], "userAssignedIdentities": {}}
+        name = next((inputs[key] for key in NAME_KEYS.get(args.typ, ()) if key in inputs), args.name)
+        state["name"] = name
+        made = getattr(self, f"_{args.typ.rsplit(':', 1)[-1]}", lambda name: {})
+        return arm_id(args.typ, inputs, name), {**state, **made(name)}
+
+    def call(self, args: pulumi_mocks.MockCallArgs) -> dict[str, Any]:
+        if args.token == "azure-native:containerservice:listManagedClusterUserCredentials":
+            config = {"apiVersion": "v1", "kind": "Config", "users": [{"name": "user", "user": {}}]}
+            return {"kubeconfigs": [{"name": "user", "value": base64.b64encode(yaml.safe_dump(config).encode()).decode()}]}
+        raise AssertionError(f"the program asks the network while it is previewed: {args.token}")
+
+    def _RandomString(self, name: str) -> dict[str, Any]:
+        return {"result": SUFFIX}
+
+    def _PrivateKey(self, name: str) -> dict[str, Any]:
+        return {"publicKeyOpenssh": "ssh-rsa AAAA made-by-pulumi", "privateKeyPem": SECRET}
+
+    def _UserAssignedIdentity(self, name: str) -> dict[str, Any]:
+        return {key: str(uuid.uuid5(uuid.NAMESPACE_URL, f"{name}:{key}")) for key in ("clientId", "principalId")}
+
+    def _Registry(self, name: str) -> dict[str, Any]:
+        return {"loginServer": f"{name}.azurecr.io"}
+
+    def _ManagedCluster(self, name: str) -> dict[str, Any]:
+        kubelet = str(uuid.uuid5(uuid.NAMESPACE_URL, f"{name}:kubelet"))
+        return {
+            "oidcIssuerProfile": {"enabled": True, "issuerURL": f"https://oidc.invalid/{name}/"},
+            "identityProfile": {"kubeletidentity": {"objectId": kubelet}},
+        }
+
+
+NAME_KEYS = {
+    "azure-native:resources:ResourceGroup": ("resourceGroupName",),
+    "azure-native:network:NetworkSecurityGroup": ("networkSecurityGroupName",),
+    "azure-native:network:VirtualNetwork": ("virtualNetworkName",),
+    "azure-native:network:PublicIPAddress": ("publicIpAddressName",),
+    "azure-native:network:NetworkInterface": ("networkInterfaceName",),
+    "azure-native:managedidentity:UserAssignedIdentity": ("resourceName",),
+    "azure-native:storage:StorageAccount": ("accountName",),
+    "azure-native:storage:BlobContainer": ("containerName",),
+    "azure-native:storage:FileShare": ("shareName",),
+    "azure-native:containerregistry:Registry": ("registryName",),
+    "azure-native:containerservice:ManagedCluster": ("resourceName",),
+    "azure-native:compute:VirtualMachine": ("vmName",),
+    "azure-native:monitor:AzureMonitorWorkspace": ("azureMonitorWorkspaceName",),
+    "azure-native:monitor:DataCollectionEndpoint": ("dataCollectionEndpointName",),
+    "azure-native:monitor:DataCollectionRule": ("dataCollectionRuleName",),
+}
+"""The input that is a resource's name in Azure, for those whose name or id others use."""
+
+
+def plain_inputs(inputs: dict[str, Any]) -> dict[str, Any]:
+    return plain(inputs)
+
+
+def arm_id(kind: str, inputs: dict[str, Any], name: str) -> str:
+    """Return an id in Azure's form; a stand-in for everything else."""
+    group = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/{inputs.get('resourceGroupName', name)}"
+    if kind == "azure-native:resources:ResourceGroup":
+        return group
+    if not kind.startswith("azure-native:"):
+        return f"{name}-id"
+    _, module, cls = kind.split(":")
+    parents = {"BlobContainer": f"storageAccounts/{inputs.get('accountName')}/blobServices/default/containers"}
+    parents |= {"FileShare": f"storageAccounts/{inputs.get('accountName')}/fileServices/default/shares"}
+    plural = parents.get(cls) or re.sub(r"y$", "ie", cls[0].lower() + cls[1:]) + "s"
+    return f"{group}/providers/Microsoft.{module}/{plural}/{name}"

@@ -1,0 +1,141 @@
+"""Jobs on VMs: a run command writes the job's files, enables its systemd unit, and returns; the unit survives reboots.
+
+The run command is the resource: its name ends in the job's hash, so an unchanged job is never sent again. Its own output goes to
+Blob; the job's log is in its run directory, which the workload copies to Blob itself.
+"""
+
+import base64
+import shlex
+from dataclasses import dataclass
+
+import pulumi
+from pulumi_azure_native import compute
+
+from ncdemo.infra.cloud_init import JOBS, READY
+from ncdemo.infra.component import Component, Place
+from ncdemo.infra.job_plan import environment, job_id, results_environment, run_file, share
+from ncdemo.infra.storage import METRICS
+from ncdemo.infra.vm import Vm
+from ncdemo.spec.job import NCDEMO_NODE_RANK, job_command
+from ncdemo.spec.services import Images
+from ncdemo.spec.stack_file import JobRun
+
+START_TIMEOUT_S = 3600
+"""Waiting for the first boot included."""
+TOKEN_PARAMETER = "HF_TOKEN"
+
+
+@dataclass(frozen=True)
+class VmJobArgs:
+    place: Place
+    run: JobRun
+    images: Images
+    image: pulumi.Input[str]
+    vms: tuple[Vm, ...]
+    """Node by node."""
+    order: int
+    """Of the job in the stack: the earlier one gets a VM first."""
+    account: pulumi.Input[str]
+    identity_client_id: pulumi.Input[str]
+    hf_token: pulumi.Input[str] | None = None
+
+
+class VmJob(Component):
+    """One run command per node."""
+
+    KIND = "job"
+    job_name: str
+
+    def __init__(self, name: str, args: VmJobArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        identity = job_id(args.run, args.images)
+        super().__init__(name, opts, key=args.run.job.name)
+        writer = compute.RunCommandManagedIdentityArgs(client_id=args.identity_client_id)
+        for rank, vm in enumerate(args.vms):
+            log = pulumi.Output.concat("https://", args.account, f".blob.core.windows.net/{METRICS}/run-commands/{identity}-{rank}")
+            token = [compute.RunCommandInputParameterArgs(name=TOKEN_PARAMETER, value=args.hf_token)] if args.hf_token is not None else None
+            script = pulumi.Output.all(args.image, args.account).apply(lambda both, rank=rank: start_script(args, identity, rank, *both))
+            self.make(
+                compute.VirtualMachineRunCommandByVirtualMachine,
+                f"start-{rank}",
+                run_command_name=f"{identity}-{rank}",
+                vm_name=vm.name,
+                resource_group_name=args.place.resource_group,
+                location=args.place.location,
+                source=compute.VirtualMachineRunCommandScriptSourceArgs(script=script),
+                # Azure keeps a protected parameter encrypted and never shows it again.
+                protected_parameters=token,
+                async_execution=False,
+                timeout_in_seconds=START_TIMEOUT_S,
+                treat_failure_as_deployment_failure=True,
+                output_blob_uri=pulumi.Output.concat(log, ".out"),
+                error_blob_uri=pulumi.Output.concat(log, ".err"),
+                output_blob_managed_identity=writer,
+                error_blob_managed_identity=writer,
+                tags=args.place.tags,
+                # Sent once: a release of ncdemo that words the script otherwise doesn't start the job again.
+                options=pulumi.ResourceOptions(ignore_changes=["source", "protectedParameters", "timeoutInSeconds"]),
+            )
+        self.done(job_name=identity)
+
+
+def start_script(args: VmJobArgs, identity: str, rank: int, image: str, account: str) -> str:
+    """Return the run command of one node."""
+    files = job_files(args, identity, rank, image, account)
+    folder, job = f"{JOBS}/{identity}", args.run.job.name
+    wait = [
+        "#!/bin/bash",
+        "set -euo pipefail",
+        "# cloud-init's errors don't fail a VM: only this file proves that the machine can run jobs.",
+        f"for _ in $(seq 360); do [ -e {READY} ] && break; cloud-init status 2>/dev/null | grep -q error && break; sleep 5; done",
+        f'[ -e {READY} ] || {{ echo "this VM is not ready; see /var/log/cloud-init-output.log" >&2; exit 1; }}',
+        f"mkdir -p {folder}",
+    ]
+    write = [f"printf %s {base64.b64encode(text.encode()).decode()} | base64 -d >{folder}/{name}" for name, text in sorted(files.items())]
+    token = [
+        f'if [ -n "${{{TOKEN_PARAMETER}:-}}" ]; then',
+        f'  (umask 077 && printf %s "${TOKEN_PARAMETER}" >/etc/ncdemo/hf-token)',
+        "fi",
+    ]
+    unit = f"ncdemo-job@{identity}.service"
+    limits = f"[Unit]\nStartLimitBurst={args.run.job.retries + 1}\n"
+    start = [
+        f"mkdir -p /etc/systemd/system/{unit}.d",
+        f"printf %s {shlex.quote(limits)} >/etc/systemd/system/{unit}.d/limits.conf",
+        "systemctl daemon-reload",
+        "# Another version of this job makes room: it is stopped, and not started at the next boot.",
+        f"for old in $(systemctl list-units --all --plain --no-legend 'ncdemo-job@{job}-*.service' | awk '{{ print $1 }}'); do",
+        f"  hash=${{old#ncdemo-job@{job}-}}",
+        '  case "${hash%.service}" in *-*) continue ;; esac  # a job whose longer name begins with this one',
+        f'  [ "$old" = {unit} ] || systemctl disable --now "$old"',
+        "done",
+        # Suspended: everything is there, and `systemctl enable --now` starts it.
+        *([] if args.run.job.suspend else [f"systemctl enable {unit}", f"systemctl start --no-block {unit}"]),
+    ]
+    return "\n".join([*wait, *write, *token, *start]) + "\n"
+
+
+def job_files(args: VmJobArgs, identity: str, rank: int, image: str, account: str) -> dict[str, str]:
+    """Return what lies in the job's folder on a node: what the runner reads, and the spec that the container reads."""
+    run, whole, server = args.run, share(args.run), args.run.job.server
+    env = environment(run, identity, args.vms[0].host) | results_environment(account) | {NCDEMO_NODE_RANK: str(rank)}
+    settings = {
+        "ORDER": str(args.order),
+        "IMAGE": image,
+        "GPUS": str(run.gpus),
+        "SHM_GIB": str(whole.shm_gib),
+        "DEADLINE_S": str(run.deadline_s),
+    }
+    if server:
+        settings |= {
+            "SERVER_IMAGE": server.image,
+            "SERVER_PORT": str(server.port),
+            "SERVER_HEALTH": server.health_path,
+            "SERVER_START_S": str(server.start_minutes * 60),
+        }
+    return {
+        "job.env": "".join(f"{key}={shlex.quote(value)}\n" for key, value in settings.items()),
+        "container.env": "".join(f"{key}={value}\n" for key, value in env.items()),
+        "command": "".join(f"{word}\n" for word in job_command()),
+        "run.yaml": run_file(run),
+        **({"server.command": "".join(f"{word}\n" for word in server.command)} if server else {}),
+    }

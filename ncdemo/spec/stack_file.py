@@ -1,0 +1,187 @@
+"""A stack's config file to a checked stack: the capacity, and every job with the spec that it runs.
+
+stack = load_stack("stacks/Pulumi.aks-dev.yaml")
+stack.jobs[0].run          # a TrainSpec or a BenchSpec, its changes applied
+
+Pulumi writes the keys with the project's name in front (ncdemo:target); messages name them without.
+"""
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ncdemo.spec.base import SpecError
+from ncdemo.spec.bench import BenchSpec
+from ncdemo.spec.capacity import Pool
+from ncdemo.spec.explain import value_of, where
+from ncdemo.spec.load import load_spec, read_text, validate
+from ncdemo.spec.paths import PACKAGE
+from ncdemo.spec.read import Place, read
+from ncdemo.spec.show import Keys, bare, dotted, shown
+from ncdemo.spec.stack import StackSpec, notes
+from ncdemo.spec.stack_job import Job
+from ncdemo.spec.train import TrainSpec
+
+PROJECT = "ncdemo"
+HF_TOKEN = "hf_token"
+"""The one secret of a stack: `pulumi config set --secret hf_token`. It is no part of the spec."""
+FILE_NAME = re.compile(r"Pulumi\.([A-Za-z0-9_.-]+)\.ya?ml")
+LOCAL_DATA = (".json", ".jsonl", ".parquet")
+
+
+@dataclass(frozen=True)
+class JobRun:
+    """A job and what it comes to on this stack."""
+
+    job: Job
+    run: TrainSpec | BenchSpec
+    pool: Pool | None
+    gpus: int
+    """Of each node."""
+    deadline_s: int
+
+    @property
+    def image(self) -> str:
+        """Name of the image whose environment holds what the run needs."""
+        if isinstance(self.run, BenchSpec):
+            return next((engine for engine in self.run.engines if engine == "vllm"), "train")
+        return "train"
+
+
+@dataclass(frozen=True)
+class Stack:
+    """A checked stack."""
+
+    name: str
+    """In Azure's names: the spec's, else the Pulumi stack's."""
+    spec: StackSpec
+    jobs: tuple[JobRun, ...]
+    has_token: bool = False
+    """Whether the secret Hugging Face token is set."""
+    source: str = "spec"
+    places: dict[Keys, Place] = field(default_factory=dict, repr=False, compare=False)
+
+    @property
+    def notes(self) -> list[str]:
+        return notes(self.spec)
+
+    def mistake(self, key: Keys, text: str) -> SpecError:
+        """Return an error about a key that only shows once the stack is rendered."""
+        return SpecError(f"{where(key, self.places, self.source)}: {dotted(key)}: {text}")
+
+
+def load_stack(path: str | Path, overrides: Sequence[str] = ()) -> Stack:
+    """Read a Pulumi.<stack>.yaml. Raise SpecError, a line per mistake, each with its place and remedy."""
+    text, source = read_text(path)
+    data, places = read(text, lambda line: f"{source}:{line}")
+    named = FILE_NAME.fullmatch(Path(path).name)
+    if data is not None and not isinstance(data, dict):
+        raise SpecError(f"{source}: the top level is {shown(data)}; it must be a mapping with the key config")
+    config = (data or {}).get("config") or {}
+    if not isinstance(config, dict):
+        raise SpecError(f"{where(('config',), places, source)}: config = {shown(config)}: it must be a mapping of ncdemo:<key> to values")
+    below = {path[1:]: place for path, place in places.items() if path[:1] == ("config",) and len(path) > 1}
+    return stack_of(named[1] if named else "stack", config, below, overrides, source)
+
+
+def stack_of(stack: str, config: dict[str, Any], places: dict[Keys, Place], overrides: Sequence[str] = (), source: str = "config") -> Stack:
+    """Make a stack of Pulumi's config: keys with or without `ncdemo:`; those of other namespaces are for their providers."""
+    data: dict[str, Any] = {}
+    own: dict[Keys, Place] = {}
+    for key, value in config.items():
+        namespace, _, name = key.rpartition(":")
+        if namespace in ("", PROJECT):
+            data[name] = value
+            own |= {(name, *path[1:]): place for path, place in places.items() if path[:1] == (key,)}
+    has_token = _has_token(data, own, source)
+    spec = validate(data, own, StackSpec, overrides, source)
+    made = Stack(_azure_name(spec, stack, source), spec, (), has_token, source, own)
+    problems: list[str] = []
+    jobs = []
+    for at, job in enumerate(spec.jobs):
+        try:
+            jobs.append(_job_run(made, at, job, data))
+        except SpecError as error:
+            problems.append(str(error))
+    if problems:
+        raise SpecError("\n".join(problems))
+    return Stack(made.name, spec, tuple(jobs), has_token, source, own)
+
+
+def _has_token(data: dict[str, Any], places: dict[Keys, Place], source: str) -> bool:
+    """Take the secret out of the config; refuse one in plain text."""
+    if HF_TOKEN not in data:
+        return False
+    value = data.pop(HF_TOKEN)
+    if not (isinstance(value, dict) and value.keys() == {"secure"}):
+        at = where((HF_TOKEN,), places, source)
+        raise SpecError(f"{at}: {HF_TOKEN}: is in plain text; remove it, revoke that token, and use: pulumi config set --secret {HF_TOKEN}")
+    return True
+
+
+def _azure_name(spec: StackSpec, stack: str, source: str) -> str:
+    name = spec.name or stack.rsplit("/", 1)[-1]
+    if spec.name is None and not re.fullmatch(r"[a-z][a-z0-9-]{0,14}[a-z0-9]", name):
+        raise SpecError(
+            f"{source}: the stack's name {bare(name)} can't be part of Azure's names (2 to 16 lower-case letters, digits, "
+            f"hyphens, beginning with a letter); set name"
+        )
+    return name
+
+
+def _job_run(stack: Stack, at: int, job: Job, data: dict[str, Any]) -> JobRun:
+    """Read a job's spec file, apply its changes, and check that they fit the job. Raise SpecError at the stack's own line."""
+    spec, gpus = stack.spec, stack.spec.gpus_of(job)
+    run = _load(stack, at, job, data)
+    if isinstance(run, BenchSpec):
+        if job.nodes > 1:
+            raise stack.mistake(("jobs", at, "nodes"), "a benchmark runs on one node; remove it")
+    else:
+        if run.train.processes not in (1, max(gpus, 1)):
+            said = f"{job.config} says train.processes = {run.train.processes}, the job has {gpus} GPUs a node; leave it out: one per GPU is started"
+            raise stack.mistake(("jobs", at, "config"), said)
+        if run.data.name.endswith(LOCAL_DATA) and not run.data.name.startswith("/files/"):
+            said = (
+                f"data.name {bare(run.data.name)} is a file of this machine, not of the image; "
+                "put it on the Azure Files share as /files/..., or name a hub data set"
+            )
+            raise stack.mistake(("jobs", at, "config"), said)
+        run = run.model_copy(update={"train": run.train.model_copy(update={"processes": max(gpus, 1)})})
+    deadline_h = job.deadline_h or spec.cost_guard.job_deadline_h
+    return JobRun(job, run, spec.pool_of(job), gpus, max(1, round(deadline_h * 3600)))
+
+
+def _load(stack: Stack, at: int, job: Job, data: dict[str, Any]) -> TrainSpec | BenchSpec:
+    path = Path(job.config)
+    if not path.is_absolute() and not path.exists() and (PACKAGE / path).exists():
+        path = PACKAGE / path
+    key: Keys = ("jobs", at, "set")
+    overrides = {f"{name}={json.dumps(value)}": name for name, value in job.set.items()}
+    try:
+        return load_spec(path, _kind(path), list(overrides))
+    except SpecError as error:
+        lines = []
+        for line in str(error).split("\n"):
+            override = next((one for one in overrides if line.startswith(f"--set {bare(one, limit=200)}: ")), None)
+            if override:
+                path_of = (*key, overrides[override])
+                line = line.removeprefix(f"--set {bare(override, limit=200)}: ")
+                lines.append(f"{where(path_of, stack.places, stack.source)}: jobs.{at}.set: {line}")
+            else:
+                lines.append(f"{where(('jobs', at, 'config'), stack.places, stack.source)}: jobs.{at}.config: {line}")
+        raise SpecError("\n".join(lines)) from None
+
+
+def _kind(path: Path) -> type[TrainSpec] | type[BenchSpec]:
+    """Return the model that a spec file's `kind` names."""
+    text, source = read_text(path)
+    data, places = read(text, lambda line: f"{source}:{line}")
+    kind = data.get("kind") if isinstance(data, dict) else None
+    if kind not in ("train", "bench"):
+        at = where(("kind",), places, source)
+        said = f" = {value_of(('kind',), data, places)}" if kind is not None else ""
+        raise SpecError(f"{at}: kind{said}: must be 'train' or 'bench'; write it at the top of the file")
+    return TrainSpec if kind == "train" else BenchSpec
