@@ -18,6 +18,7 @@ COMMANDS = {
     "bench": ("ncdemo.cli.bench", "Benchmark inference engines as a spec says."),
     "report": ("ncdemo.cli.report", "Write one HTML page about one or more runs."),
     "model": ("ncdemo.cli.model", "Turn the embedded model into a Hugging Face folder, and print its path."),
+    "stack": ("ncdemo.cli.stack", "Preview, write and deploy stacks: capacity on Azure and the jobs that run there."),
     "data": ("ncdemo.cli.data", "Fetch a data set for offline use, or look at the shipped one."),
     "spec": ("ncdemo.cli.spec", "Check specs and print their JSON schemas."),
 }

@@ -45,7 +45,7 @@ class GpuAgents(Component):
 def daemon_set(name: str, container: m.Manifest, kubelet_folder: str) -> m.Manifest:
     """Return a DaemonSet on GPU nodes, with the one folder of the kubelet that it needs."""
     own = {"app.kubernetes.io/name": name}
-    container = {**container, "name": name}
+    container = {**container, "name": name, "imagePullPolicy": m.PULL}
     pod = {
         "nodeSelector": {GPU_LABEL: "true"},
         "tolerations": [{"operator": "Exists", "effect": "NoSchedule"}],

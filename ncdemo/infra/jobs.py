@@ -259,6 +259,7 @@ def container(args: JobArgs, identity: str, own: Share) -> m.Manifest:
     made = {
         "name": "job",
         "image": args.image,
+        "imagePullPolicy": m.PULL,
         "command": list(job_command()),
         "env": entries,
         "resources": resources(own, args.run.job.scratch_gib),
@@ -278,6 +279,7 @@ def server_container(args: JobArgs, whole: Share) -> m.Manifest:
     return {
         "name": "server",
         "image": server.image,
+        "imagePullPolicy": m.PULL,
         "restartPolicy": "Always",
         "command": list(server.command),
         "env": [{"name": "HOME", "value": f"{SCRATCH_DIR}/home"}, {"name": "HF_HOME", "value": f"{SCRATCH_DIR}/huggingface"}],

@@ -30,6 +30,8 @@ KINDS: dict[tuple[str, str], Any] = {
     ("networking.k8s.io/v1", "NetworkPolicy"): k8s.networking.v1.NetworkPolicy,
 }
 RESTRICTED = {"allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]}}
+PULL = "Always"
+"""A version tag that was pushed again is not taken from a node's cache; what is there isn't transferred twice."""
 POD_SECURITY = {
     "runAsNonRoot": True,
     "runAsUser": USER_ID,

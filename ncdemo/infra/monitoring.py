@@ -75,6 +75,7 @@ def stateful_set(name: str, container: m.Manifest, port: int, gib: int, account:
     full = {
         **container,
         "name": name,
+        "imagePullPolicy": m.PULL,
         "ports": [{"name": "http", "containerPort": port}],
         "securityContext": m.RESTRICTED,
         "volumeMounts": [{"name": "data", "mountPath": DATA}, {"name": "tmp", "mountPath": "/tmp"}, *container.get("volumeMounts", [])],

@@ -4,10 +4,12 @@ import json
 from typing import Any
 
 import pulumi
-from pulumi.runtime.config import CONFIG, get_config_env, is_config_secret
+from pulumi.runtime.config import CONFIG, get_config_env, get_config_secret_keys_env, is_config_secret
 
 from ncdemo.spec.stack import StackSpec
 from ncdemo.spec.stack_file import HF_TOKEN, PROJECT, Stack, stack_of
+
+TEXTS = {name for name, field in StackSpec.model_fields.items() if isinstance(field.default, str) or field.default is None}
 
 
 def read_stack() -> Stack:
@@ -23,16 +25,10 @@ def _value(key: str, text: str) -> Any:
     name = key.rpartition(":")[2]
     if name == HF_TOKEN:
         # Its value stays with Pulumi; what is asked here is whether it is a secret.
-        return {"secure": "..."} if is_config_secret(key) or is_config_secret(f"{PROJECT}:{name}") else text
-    field = StackSpec.model_fields.get(name)
-    plain = field is not None and field.annotation is not None and _is_text(field)
-    if plain:
+        return {"secure": "..."} if is_config_secret(key) or key in get_config_secret_keys_env() else text
+    if name in TEXTS:
         return text
     try:
         return json.loads(text)
     except ValueError:
         return text
-
-
-def _is_text(field: Any) -> bool:
-    return isinstance(field.default, str) or field.default is None

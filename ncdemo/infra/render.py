@@ -13,6 +13,8 @@ import datetime
 import logging
 import re
 import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -78,25 +80,38 @@ class Rendered:
 
 def render(stack: Stack, *, today: datetime.date | None = None) -> Rendered:
     """Run the program under mocks. Raise SpecError for what only rendering shows."""
-    monitor = _Recorder(_Azure())
+    outputs: dict[str, Any] = {}
+
+    def program() -> None:
+        token = pulumi.Output.secret(TOKEN_STAND_IN) if stack.has_token else None
+        found = deploy(stack, today=today or datetime.date.today(), hf_token=token)
+        outputs.update(_sync_await(pulumi.Output.from_input(dict(found)).future()) or {})
+
+    resources = record(program, stack.name)
+    return Rendered(stack, resources, outputs)
+
+
+def record(program: Callable[[], None], stack: str, *, preview: bool = False) -> tuple[Resource, ...]:
+    """Return what a Pulumi program registers. In a preview, all that Azure alone knows is unknown to it."""
+    azure = _Azure(unknown=preview)
+    monitor = _Recorder(azure)
     logging.getLogger("pulumi").setLevel(logging.ERROR)
+    with own_loop():
+        pulumi_mocks.set_mocks(azure, project="ncdemo", stack=stack, preview=preview, monitor=monitor)
+        _sync_await(run_pulumi_func(program))
+    return tuple(in_order(monitor.seen))
+
+
+@contextmanager
+def own_loop() -> Iterator[None]:
+    """Give this thread an event loop for the body; the one that Pulumi would make is never closed."""
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
     try:
-        pulumi_mocks.set_mocks(_Azure(), project="ncdemo", stack=stack.name, preview=False, monitor=monitor)
-        outputs: dict[str, Any] = {}
-
-        def program() -> None:
-            token = pulumi.Output.secret(TOKEN_STAND_IN) if stack.has_token else None
-            found = deploy(stack, today=today or datetime.date.today(), hf_token=token)
-            known = pulumi.Output.from_input(dict(found)).future()
-            outputs.update(_sync_await(known) or {})
-
-        _sync_await(run_pulumi_func(program))
+        yield
     finally:
         asyncio.set_event_loop(None)
         loop.close()
-    return Rendered(stack, tuple(in_order(monitor.seen)), outputs)
 
 
 def in_order(resources: list[Resource]) -> list[Resource]:
@@ -120,7 +135,15 @@ class _Recorder(pulumi_mocks.MockMonitor):
         super().__init__(mocks)
         self.seen: list[Resource] = []
 
+    def Invoke(self, request: Any) -> Any:
+        with own_loop():
+            return super().Invoke(request)
+
     def RegisterResource(self, request: Any) -> Any:
+        with own_loop():
+            return self._register(request)
+
+    def _register(self, request: Any) -> Any:
         response = super().RegisterResource(request)
         if request.type != "pulumi:pulumi:Stack":
             inputs = plain(pulumi.runtime.rpc.deserialize_properties(request.object))
@@ -134,7 +157,8 @@ def plain(value: Any) -> Any:
     if pulumi.runtime.rpc.is_rpc_secret(value) or value == TOKEN_STAND_IN:
         return SECRET
     if isinstance(value, dict):
-        return {key: plain(one) for key, one in value.items() if one is not None}
+        # The wire has no order of keys: people's, so that two renderings are equal.
+        return {key: plain(value[key]) for key in sorted(value, key=_as_people_write) if value[key] is not None}
     if isinstance(value, list | tuple):
         return [plain(one) for one in value]
     if isinstance(value, float) and value.is_integer():
@@ -142,17 +166,27 @@ def plain(value: Any) -> Any:
     return value
 
 
+def _as_people_write(key: str) -> tuple[int, str]:
+    first = ("apiVersion", "kind", "metadata", "name", "namespace", "image", "command", "args")
+    return (first.index(key) if key in first else len(first), key)
+
+
 class _Azure(pulumi_mocks.Mocks):
-    """What Azure would answer, where the program needs it."""
+    """What Azure would answer, where the program needs it; with `unknown`, nothing, as before a first `pulumi up`."""
+
+    def __init__(self, *, unknown: bool) -> None:
+        self._unknown = unknown
 
     def new_resource(self, args: pulumi_mocks.MockResourceArgs) -> tuple[str, dict[str, Any]]:
-        inputs = plain_inputs(args.inputs)
+        inputs = plain(args.inputs)
         state = dict(inputs)
         if "userAssignedIdentities" in inputs.get("identity", {}):
             # Azure gives identities back as a mapping, not as the list that it was sent.
             state["identity"] = {**inputs["identity"], "userAssignedIdentities": {}}
         name = next((inputs[key] for key in NAME_KEYS.get(args.typ, ()) if key in inputs), args.name)
         state["name"] = name
+        if self._unknown:
+            return "", state
         made = getattr(self, f"_{args.typ.rsplit(':', 1)[-1]}", lambda name: {})
         return arm_id(args.typ, inputs, name), {**state, **made(name)}
 
@@ -200,10 +234,6 @@ NAME_KEYS = {
     "azure-native:monitor:DataCollectionRule": ("dataCollectionRuleName",),
 }
 """The input that is a resource's name in Azure, for those whose name or id others use."""
-
-
-def plain_inputs(inputs: dict[str, Any]) -> dict[str, Any]:
-    return plain(inputs)
 
 
 def arm_id(kind: str, inputs: dict[str, Any], name: str) -> str:
