@@ -196,7 +196,8 @@ def on_vms(stack: Stack, azure: Azure, hf_token: pulumi.Input[str] | None) -> Ou
         )
         for pool in spec.pools
     }
-    before: list[pulumi.Resource] = []
+    # The identity with its roles first: it writes the run commands' output, and pulls the images.
+    before: list[pulumi.Resource] = [azure.jobs]
     for order, run in enumerate(stack.jobs):
         assert run.pool
         args = VmJobArgs(

@@ -73,7 +73,9 @@ def file(name: str) -> Path:
 
 def rendered(name: str) -> Rendered:
     if name not in CACHE:
-        CACHE[name] = render(stack_of("existing", copy.deepcopy(EXISTING), {}) if name == "existing" else load_stack(file(name)), today=TODAY)
+        CACHE[name] = render(
+            stack_of("existing", copy.deepcopy(EXISTING), {}) if name == "existing" else load_stack(file(name)), today=TODAY
+        )
     return CACHE[name]
 
 
@@ -161,14 +163,22 @@ def test_changing_one_training_value_changes_that_job_alone() -> None:
 
 @pytest.mark.parametrize(
     "override",
-    ["tags={team: x}", "cost_guard.shutdown_utc='20:00'", "jobs.0.retries=9", "jobs.0.deadline_h=5", "jobs.0.suspend=true", "pools.0.max_count=3"],
+    [
+        "tags={team: x}",
+        "cost_guard.shutdown_utc='20:00'",
+        "jobs.0.retries=9",
+        "jobs.0.deadline_h=5",
+        "jobs.0.suspend=true",
+        "pools.0.max_count=3",
+    ],
 )
 def test_what_does_not_decide_a_run_gives_no_new_one(override: str) -> None:
     assert ids(render(load_stack(file("aks-dev"), [override]), today=TODAY)) == ids(rendered("aks-dev"))
 
 
 @pytest.mark.parametrize(
-    "override", ["images.version=0.2.0", "jobs.0.set={train.max_steps: 3}", "jobs.0.gpus=0", f"images.digests={{train: 'sha256:{'a' * 64}'}}"]
+    "override",
+    ["images.version=0.2.0", "jobs.0.set={train.max_steps: 3}", "jobs.0.gpus=0", f"images.digests={{train: 'sha256:{'a' * 64}'}}"],
 )
 def test_what_decides_a_run_gives_a_new_one(override: str) -> None:
     after = ids(render(load_stack(file("aks-dev"), [override]), today=TODAY))
