@@ -1,5 +1,5 @@
 # make demo: everything end to end on this machine.   make test: what CI runs.
-.PHONY: setup demo test lint lock bench-packing bench-sampler bench-cli
+.PHONY: setup demo test lint lock check-manifests bench-packing bench-sampler bench-cli bench-preview
 
 setup:
 	@scripts/setup_env.sh
@@ -25,3 +25,10 @@ bench-sampler: setup
 
 bench-cli: setup
 	@.venv/bin/python benchmarks/cli_start.py
+
+bench-preview: setup
+	@.venv/bin/python benchmarks/stack_preview.py
+
+# Checkov over what the stacks render; not a part of make test, as it is a large tool of its own.
+check-manifests: setup
+	@scripts/check_manifests.sh

@@ -36,6 +36,9 @@ class GpuAgents(Component):
             self, "device-plugin", daemon_set("device-plugin", device_plugin(), "/var/lib/kubelet/device-plugins"), args.provider, within
         )
         m.apply(self, "dcgm", daemon_set("dcgm-exporter", dcgm(), "/var/lib/kubelet/pod-resources"), args.provider, within)
+        # Azure's own Prometheus scrapes from kube-system.
+        scrapers = [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": name}}} for name in ("monitoring", "kube-system")]
+        m.apply(self, "policy", m.allow_from("scrapers-only", NAMESPACE, scrapers, [DCGM_PORT]), args.provider, within)
         service = m.service("dcgm-exporter", NAMESPACE, {"metrics": DCGM_PORT}, headless=True)
         service["metadata"]["annotations"] = {"pulumi.com/skipAwait": "true"}
         m.apply(self, "dcgm-service", service, args.provider, within)
