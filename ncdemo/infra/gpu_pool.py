@@ -38,7 +38,9 @@ class GpuPool(Component):
             # -1: up to the pay-as-you-go price, never evicted for the price.
             "spot_max_price": pool.max_price_usd_per_h or -1.0,
         }
-        on_demand = {"scale_set_priority": "Regular", "upgrade_settings": aks.AgentPoolUpgradeSettingsArgs(max_surge="1")}
+        # Upgraded in place: a surge node would need quota for one more GPU machine.
+        upgrade = aks.AgentPoolUpgradeSettingsArgs(max_surge="0", max_unavailable="1")
+        on_demand = {"scale_set_priority": "Regular", "upgrade_settings": upgrade}
         made = self.make(
             aks.AgentPool,
             "agentpool",

@@ -1,0 +1,177 @@
+"""A job's pods: what they ask for, where they may run, who they are, and what happens when one goes away."""
+
+import copy
+from typing import Any
+
+import pytest
+
+pytest.importorskip("pulumi", reason="the `infra` extra isn't installed: scripts/setup_env.sh --extra infra")
+
+from ncdemo.infra.render import Rendered, render
+from ncdemo.spec.job import EXIT_BAD_SPEC, EXIT_INTERRUPTED, NCDEMO_MASTER_ADDR, NCDEMO_NODES, STOP_S
+from ncdemo.spec.stack_file import stack_of
+
+LORA, DEMO, BENCH = (f"workloads/configs/{name}.yaml" for name in ("training/lora", "training/demo", "inference/demo"))
+POOLS = [
+    {"name": "one", "vm_size": "Standard_NC40ads_H100_v5", "max_count": 2, "namespace": "small"},
+    {"name": "two", "vm_size": "Standard_NC80adis_H100_v5", "spot": False, "max_count": 2},
+    {"name": "cpu", "vm_size": "Standard_D8s_v5", "spot": False},
+]
+
+
+def of(*jobs: dict[str, Any], **config: Any) -> Rendered:
+    return render(stack_of("test", {"pools": copy.deepcopy(POOLS), "jobs": list(jobs), **config}, {}))
+
+
+def manifest(found: Rendered, kind: str, job: str) -> dict[str, Any]:
+    name = found.outputs["jobs"][job]
+    return next(m for m in found.manifests() if m["kind"] == kind and m["metadata"]["name"] == name)
+
+
+def pod(found: Rendered, job: str) -> dict[str, Any]:
+    return manifest(found, "Job", job)["spec"]["template"]["spec"]
+
+
+def env(container: dict[str, Any]) -> dict[str, str]:
+    return {one["name"]: one.get("value", one.get("valueFrom")) for one in container["env"]}
+
+
+def limits(container: dict[str, Any]) -> dict[str, str]:
+    assert container["resources"]["limits"] == container["resources"]["requests"]
+    return container["resources"]["limits"]
+
+
+def test_a_pod_gets_its_gpus_part_of_the_node() -> None:
+    found = of({"name": "half", "config": LORA, "pool": "two", "gpus": 1}, {"name": "all", "config": LORA, "pool": "two"})
+    half, whole = (limits(pod(found, name)["containers"][0]) for name in ("half", "all"))
+    assert (half["nvidia.com/gpu"], whole["nvidia.com/gpu"]) == ("1", "2")
+    assert (half["cpu"], whole["cpu"]) == ("34000m", "68000m")
+    assert (half["memory"], whole["memory"]) == ("272Gi", "544Gi")
+    # Two halves fit on one node, with room for what else runs there.
+    assert 2 * 34 < 80
+    assert 2 * 272 < 640
+
+
+def test_one_rank_runs_per_gpu() -> None:
+    found = of({"name": "two-ranks", "config": LORA, "pool": "two"}, {"name": "no-gpu", "config": LORA, "pool": "cpu"})
+    assert [run.run.train.processes for run in found.stack.jobs] == [2, 1]
+    assert "nvidia.com/gpu" not in limits(pod(found, "no-gpu")["containers"][0])
+
+
+def test_pods_are_placed_by_pool_and_tolerate_its_taints_alone() -> None:
+    found = of(*({"name": f"on-{pool['name']}", "config": LORA, "pool": pool["name"]} for pool in POOLS))
+    keys = {name: {t["key"] for t in pod(found, name)["tolerations"]} for name in ("on-one", "on-two", "on-cpu")}
+    assert keys == {
+        "on-one": {"nvidia.com/gpu", "kubernetes.azure.com/scalesetpriority"},
+        "on-two": {"nvidia.com/gpu"},
+        "on-cpu": set(),
+    }
+    assert pod(found, "on-one")["nodeSelector"] == {"ncdemo.io/pool": "one"}
+    pools = {r.inputs["agentPoolName"]: r.inputs for r in found.of("AgentPool")}
+    tainted = {name: {taint.partition("=")[0] for taint in one.get("nodeTaints", [])} for name, one in pools.items()}
+    assert {f"on-{name}": taints for name, taints in tainted.items()} == keys
+    assert all(one["nodeLabels"]["ncdemo.io/pool"] == name for name, one in pools.items())
+    assert manifest(found, "Job", "on-one")["metadata"]["namespace"] == "small"
+
+
+def test_ephemeral_storage_stays_below_the_os_disk() -> None:
+    found = of({"name": "big", "config": LORA, "pool": "one", "scratch_gib": 179})
+    asked = int(limits(pod(found, "big")["containers"][0])["ephemeral-storage"].removesuffix("Gi"))
+    disk = next(r.inputs["osDiskSizeGB"] for r in found.of("AgentPool") if r.inputs["agentPoolName"] == "one")
+    assert asked == 179 < disk
+
+
+def test_what_ends_a_job_and_what_does_not_count() -> None:
+    spec = manifest(of({"name": "tune", "config": LORA, "pool": "one", "retries": 4, "deadline_h": 1.5}), "Job", "tune")["spec"]
+    ignored, again, fatal = spec["podFailurePolicy"]["rules"]
+    assert ignored == {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]}
+    assert (again["action"], again["onExitCodes"]["values"]) == ("Ignore", [EXIT_INTERRUPTED])
+    assert (fatal["action"], fatal["onExitCodes"]["values"]) == ("FailJob", [EXIT_BAD_SPEC])
+    assert spec["template"]["spec"]["restartPolicy"] == "Never"
+    assert (spec["backoffLimit"], spec["activeDeadlineSeconds"]) == (4, 5400)
+    assert "ttlSecondsAfterFinished" not in spec
+    assert spec["template"]["spec"]["terminationGracePeriodSeconds"] > STOP_S
+
+
+def test_nodes_that_train_together_find_each_other() -> None:
+    found = of({"name": "wide", "config": LORA, "pool": "two", "nodes": 2})
+    job, name = manifest(found, "Job", "wide"), found.outputs["jobs"]["wide"]
+    spec = job["spec"]["template"]["spec"]
+    assert (job["spec"]["completionMode"], job["spec"]["completions"], job["spec"]["parallelism"]) == ("Indexed", 2, 2)
+    told = env(spec["containers"][0])
+    # An Indexed Job's pod 0 has the hostname <job>-0, below the service that its subdomain names.
+    assert told[NCDEMO_MASTER_ADDR] == f"{name}-0.{spec['subdomain']}.ncdemo.svc"
+    assert told[NCDEMO_NODES] == "2"
+    service = manifest(found, "Service", "wide")
+    assert (service["metadata"]["name"], service["spec"]["clusterIP"]) == (spec["subdomain"], "None")
+    assert service["spec"]["publishNotReadyAddresses"] is True
+    assert service["spec"]["selector"].items() <= job["spec"]["template"]["metadata"]["labels"].items()
+    assert (
+        spec["affinity"]["podAntiAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"][0]["topologyKey"] == "kubernetes.io/hostname"
+    )
+
+
+def test_one_node_has_no_service() -> None:
+    found = of({"name": "alone", "config": LORA, "pool": "one"})
+    assert not [m for m in found.manifests() if m["kind"] == "Service" and m["metadata"]["name"].startswith("alone")]
+
+
+def test_an_engine_in_its_own_container_has_the_gpus_and_is_waited_for() -> None:
+    server = {
+        "image": "nvcr.io/nvidia/tensorrt-llm/release:1.0.0",
+        "command": ["trtllm-serve", "/files/model", "--port", "8000"],
+        "start_minutes": 10,
+    }
+    found = of({"name": "trt", "config": BENCH, "pool": "one", "server": server}, {"name": "plain", "config": BENCH, "pool": "one"})
+    spec, plain = pod(found, "trt"), pod(found, "plain")
+    (engine,), (client,) = spec["initContainers"], spec["containers"]
+    # A sidecar of Kubernetes: it starts first, and ends with the job's own container.
+    assert engine["restartPolicy"] == "Always"
+    assert engine["command"] == server["command"]
+    assert engine["startupProbe"]["failureThreshold"] * engine["startupProbe"]["periodSeconds"] == 600
+    assert limits(engine)["nvidia.com/gpu"] == "1"
+    assert "nvidia.com/gpu" not in limits(client)
+    both = sum(int(limits(one)["memory"].removesuffix("Gi")) for one in (engine, client))
+    assert both <= int(limits(plain["containers"][0])["memory"].removesuffix("Gi"))
+    assert env(client)["NCDEMO_SERVER_URL"] == "http://127.0.0.1:8000"
+
+
+def test_kueue_starts_jobs_that_are_suspended() -> None:
+    found = of({"name": "tune", "config": LORA, "pool": "one"}, aks={"kueue": True})
+    job = manifest(found, "Job", "tune")
+    assert job["spec"]["suspend"] is True
+    queue = job["metadata"]["labels"]["kueue.x-k8s.io/queue-name"]
+    local = [m for m in found.manifests() if m["kind"] == "LocalQueue" and m["metadata"]["namespace"] == "small"]
+    assert [m["metadata"]["name"] for m in local] == [queue]
+    (cluster,) = [m for m in found.manifests() if m["kind"] == "ClusterQueue"]
+    covered = set(cluster["spec"]["resourceGroups"][0]["coveredResources"])
+    assert set(limits(pod(found, "tune")["containers"][0])) <= covered
+    flavors = {m["metadata"]["name"]: m["spec"] for m in found.manifests() if m["kind"] == "ResourceFlavor"}
+    assert flavors["one"]["nodeLabels"].items() <= pod(found, "tune")["nodeSelector"].items()
+
+
+def test_jobs_act_as_their_azure_identity() -> None:
+    found = of({"name": "tune", "config": LORA, "pool": "one"})
+    account = next(m for m in found.manifests() if m["kind"] == "ServiceAccount" and m["metadata"]["namespace"] == "small")
+    trusts = {r.inputs["subject"]: r.inputs for r in found.of("FederatedIdentityCredential")}
+    trust = trusts[f"system:serviceaccount:small:{account['metadata']['name']}"]
+    assert trust["audiences"] == ["api://AzureADTokenExchange"]
+    assert trust["issuer"].startswith("https://oidc.")
+    assert account["metadata"]["annotations"]["azure.workload.identity/client-id"]
+    template = manifest(found, "Job", "tune")["spec"]["template"]
+    assert template["metadata"]["labels"]["azure.workload.identity/use"] == "true"
+    assert template["spec"]["serviceAccountName"] == account["metadata"]["name"]
+
+
+def test_a_cluster_that_exists_gets_jobs_and_nothing_of_azure() -> None:
+    config = {"target": "kubernetes", "images": {"repository": "registry.example/ncdemo"}, "kubernetes": {"context": "kind"}}
+    found = of({"name": "tune", "config": DEMO, "gpus": 0}, **config)
+    assert not [r for r in found.resources if r.type.startswith("azure-native:")]
+    spec = pod(found, "tune")
+    assert spec["containers"][0]["image"] == "registry.example/ncdemo:0.1.0-train"
+    assert {"name": "runs", "persistentVolumeClaim": {"claimName": "ncdemo-runs"}} in spec["volumes"]
+    assert [m for m in found.manifests() if m["kind"] == "PersistentVolumeClaim" and m["metadata"]["name"] == "ncdemo-runs"]
+    assert "NCDEMO_RESULTS_URI" not in env(spec["containers"][0])
+    assert "nodeSelector" not in spec
+    provider = next(r for r in found.resources if r.type == "pulumi:providers:kubernetes")
+    assert provider.inputs["context"] == "kind"
