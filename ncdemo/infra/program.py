@@ -22,8 +22,10 @@ from ncdemo.infra.cost_guard import CostGuard, CostGuardArgs
 from ncdemo.infra.gpu_agents import GpuAgents, GpuAgentsArgs
 from ncdemo.infra.gpu_pool import GpuPool, GpuPoolArgs
 from ncdemo.infra.identity import Identity, IdentityArgs, grant
+from ncdemo.infra.job_namespace import SERVICE_ACCOUNT, JobNamespace, NamespaceArgs
 from ncdemo.infra.job_plan import RESULTS, job_id
-from ncdemo.infra.jobs import SERVICE_ACCOUNT, JobArgs, JobNamespace, NamespaceArgs, TrainingOrBenchmark
+from ncdemo.infra.job_pod import JobArgs
+from ncdemo.infra.jobs import TrainingOrBenchmark
 from ncdemo.infra.kueue import QUEUE, Kueue, KueueArgs
 from ncdemo.infra.monitoring import MLFLOW_ACCOUNT, MLFLOW_URI, Monitoring, MonitoringArgs
 from ncdemo.infra.monitoring import NAMESPACE as MONITORING

@@ -23,8 +23,9 @@ import pulumi
 from ncdemo.infra import program
 from ncdemo.infra.component import Component
 from ncdemo.infra.policy import findings
-from ncdemo.infra.render import SECRET, TOKEN_STAND_IN, Rendered, record, render
+from ncdemo.infra.render import Rendered, record, render
 from ncdemo.infra.show import as_json, as_text, rendered_files, yaml_text
+from ncdemo.infra.stand_in import SECRET, TOKEN_STAND_IN
 from ncdemo.spec.job import JOB_MODULE, LAUNCHER, SPEC_FILE, WORKLOADS, job_command, load_run
 from ncdemo.spec.stack_file import Stack, load_stack, stack_of
 
