@@ -61,7 +61,7 @@ def takes(schema: Schema, value: Any) -> bool:
 
 def homes(schema: Schema, key: str, above: Keys = ()) -> list[Keys]:
     """Return every path in the schema that ends in a key."""
-    found = []
+    found = homes(schema["items"], key, above) if isinstance(schema.get("items"), dict) else []
     for name, child in schema.get("properties", {}).items():
         found += [(*above, name)] if name == key else []
         found += homes(child, key, (*above, name))

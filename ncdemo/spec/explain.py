@@ -82,6 +82,7 @@ def _line(path: Keys, error: dict[str, Any], schema: Schema, data: Any, places: 
     if kind in ("value_error", "assertion_error"):
         text = " ".join(str(error["ctx"]["error"]).split())
         path, place = _meant(text, path, places, place)
+        text = text.removeprefix(f"{dotted(path)} ")
     elif kind == "extra_forbidden":
         text = _unknown(path, schema, data)
     elif kind in ("missing", "union_tag_not_found"):
@@ -106,7 +107,9 @@ def _meant(text: str, section: Keys, places: dict[Keys, Place], place: str) -> t
     named = [(*section, *word) for word in words] or [section]
     written = [(path, places[p].where) for path in named for p in places if p[: len(path)] == path]
     overridden = [one for one in written if one[1].startswith("--set ")]
-    return next(iter(overridden or written), (section, place))
+    # A key that is missing: its section is what the user wrote.
+    missing = [(path, places[path[:-1]].where) for path in named if path[:-1] in places and len(path) > len(section) + 1]
+    return next(iter(overridden or written or missing), (section, place))
 
 
 def _unknown(path: Keys, schema: Schema, data: Any) -> str:

@@ -8,7 +8,7 @@ A Kubernetes Job or a systemd unit starts `job_command()` on each node; that, an
 import os
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -105,14 +105,14 @@ def job_name(spec: TrainSpec | BenchSpec, env: Mapping[str, str]) -> str:
     return name
 
 
-def load_run(path: str | Path) -> TrainSpec | BenchSpec:
-    """Read a spec file of any kind that a job can run; the file says which. Raise SpecError on any mistake."""
+def load_run(path: str | Path, overrides: Sequence[str] = ()) -> TrainSpec | BenchSpec:
+    """Read a spec file of any kind that a job can run, and apply dotted overrides; the file says which. Raise SpecError."""
     text, source = read_text(path)
     data, _ = read(text, lambda line: f"{source}:{line}")
     kind = data.get("kind") if isinstance(data, dict) else None
     if not isinstance(kind, str) or kind not in RUNS:
         raise SpecError(f"{source}: kind = {shown(kind)}: a job runs kind: {' or '.join(RUNS)}; write it at the top of the file")
-    return load_spec(path, RUNS[kind])
+    return load_spec(path, RUNS[kind], overrides)
 
 
 def job_command(python: str = "python") -> tuple[str, ...]:

@@ -65,8 +65,3 @@ def find(name: str) -> Size | None:
     folded = {known.lower(): known for known in (*SIZES, *ALIASES)}
     known = folded.get(name.lower())
     return SIZES[ALIASES.get(known, known)] if known else None
-
-
-def true_name_of_alias(name: str) -> str | None:
-    """Return Azure's name for an alias; None if the name isn't one."""
-    return {alias.lower(): size for alias, size in ALIASES.items()}.get(name.lower())

@@ -16,8 +16,9 @@ from typing import Any
 from ncdemo.spec.base import SpecError
 from ncdemo.spec.bench import BenchSpec
 from ncdemo.spec.capacity import Pool
-from ncdemo.spec.explain import value_of, where
-from ncdemo.spec.load import load_spec, read_text, validate
+from ncdemo.spec.explain import where
+from ncdemo.spec.job import load_run
+from ncdemo.spec.load import read_text, validate
 from ncdemo.spec.paths import PACKAGE
 from ncdemo.spec.read import Place, read
 from ncdemo.spec.show import Keys, bare, dotted, shown
@@ -161,7 +162,7 @@ def _load(stack: Stack, at: int, job: Job, data: dict[str, Any]) -> TrainSpec | 
     key: Keys = ("jobs", at, "set")
     overrides = {f"{name}={json.dumps(value)}": name for name, value in job.set.items()}
     try:
-        return load_spec(path, _kind(path), list(overrides))
+        return load_run(path, list(overrides))
     except SpecError as error:
         lines = []
         for line in str(error).split("\n"):
@@ -173,15 +174,3 @@ def _load(stack: Stack, at: int, job: Job, data: dict[str, Any]) -> TrainSpec | 
             else:
                 lines.append(f"{where(('jobs', at, 'config'), stack.places, stack.source)}: jobs.{at}.config: {line}")
         raise SpecError("\n".join(lines)) from None
-
-
-def _kind(path: Path) -> type[TrainSpec] | type[BenchSpec]:
-    """Return the model that a spec file's `kind` names."""
-    text, source = read_text(path)
-    data, places = read(text, lambda line: f"{source}:{line}")
-    kind = data.get("kind") if isinstance(data, dict) else None
-    if kind not in ("train", "bench"):
-        at = where(("kind",), places, source)
-        said = f" = {value_of(('kind',), data, places)}" if kind is not None else ""
-        raise SpecError(f"{at}: kind{said}: must be 'train' or 'bench'; write it at the top of the file")
-    return TrainSpec if kind == "train" else BenchSpec

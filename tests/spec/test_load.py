@@ -63,7 +63,7 @@ def test_no_text_takes_every_default() -> None:
 VALIDATORS = [
     (TrainSpec, "train:\n  lora: {r: 8}", "f:2: train.lora = {'r': 8}: lora settings have no effect with method: full; "
      "set train.method to lora or remove them"),
-    (BenchSpec, "sampling:\n  max_new_tokens: 4096", "f:2: sampling.max_new_tokens = 4096: sampling.max_new_tokens leaves no room for a "
+    (BenchSpec, "sampling:\n  max_new_tokens: 4096", "f:2: sampling.max_new_tokens = 4096: leaves no room for a "
      "prompt in max_model_len; lower one or raise the other"),
     (BenchSpec, "max_model_len: 32", "f:1: max_model_len = 32: sampling.max_new_tokens leaves no room for a prompt in max_model_len; "
      "lower one or raise the other"),

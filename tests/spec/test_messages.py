@@ -173,7 +173,7 @@ TABLE = [
     ("target: {}", "f:1: target.kind: is required: 'aks', or 'vm'; add it"),
     ("target: {kind: vm}", "f:1: target.vm_size: is required: text that is not empty; add it"),
     ("even: 3", "f:1: even = 3: must be even"),
-    ("load:\n  steps: 3\n  every_steps: 4", "f:3: load.every_steps = 4: load.every_steps is beyond load.steps; lower it"),
+    ("load:\n  steps: 3\n  every_steps: 4", "f:3: load.every_steps = 4: is beyond load.steps; lower it"),
     ("region: never", "f: spec: No such luck; try later"),
     # The whole text
     ("kind: train", "f:1: kind = 'train': this command takes kind: toy; correct it, or use the command for that kind"),
@@ -237,7 +237,7 @@ OVERRIDES = [
     ("ports: [1, 2]", ["ports.²=1"], "--set ports.²=1: ² is not an index of ports, a list of 2; use 0 to 1"),
     ("ports: [1, 2]", ["ports.1=0"], f"--set ports.1=0: ports.1 = 0: {SIZE}; correct it, or remove the entry"),
     ("load: {steps: 3}", ["load.every_steps=4"], "--set load.every_steps=4: load.every_steps = 4: "
-     "load.every_steps is beyond load.steps; lower it"),
+     "is beyond load.steps; lower it"),
     ("load: {every_steps: 4}", ["load.steps=3"], "--set load.steps=3: load.steps = 3: load.every_steps is beyond load.steps; lower it"),
     ("target: {kind: vm}", ["target.kind=aks"], "f:1: target.node_pool: is required: text that is not empty; add it"),
     ("a: &p {size: 1}\nparts: [*p, *p]", ["parts.0.size=0"], f"--set parts.0.size=0: parts.0.size = 0: {SIZE}; {CORRECT} (2)\n"
