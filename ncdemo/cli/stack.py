@@ -50,7 +50,8 @@ def tell(notes: list[str]) -> None:
 @set_option
 @click.option("--json", "as_data", is_flag=True, help="Print everything as JSON.")
 @click.option("--yaml", "folder", metavar="DIR", help="Write manifests, cloud-init and run commands there, and print the summary alone.")
-def preview(stack: str, overrides: tuple[str, ...], as_data: bool, folder: str | None) -> None:
+@click.option("--picture", metavar="FILE", help="Draw the architecture as an SVG.")
+def preview(stack: str, overrides: tuple[str, ...], as_data: bool, folder: str | None, picture: str | None) -> None:
     """Show what a stack would make and what it costs. Needs no Azure login, no Pulumi CLI and no network.
 
     STACK is a name (stacks/Pulumi.NAME.yaml) or a file.
@@ -58,6 +59,7 @@ def preview(stack: str, overrides: tuple[str, ...], as_data: bool, folder: str |
     loaded = load_stack(stack_file(stack), overrides)
     tell(loaded.notes)
     try:
+        from ncdemo.infra.picture import draw
         from ncdemo.infra.render import render
         from ncdemo.infra.show import as_json, as_text, write_files
     except ModuleNotFoundError as missing:
@@ -68,6 +70,8 @@ def preview(stack: str, overrides: tuple[str, ...], as_data: bool, folder: str |
     if folder is not None:
         written = write_files(rendered, Path(folder))
         click.echo(f"{len(written)} files in {folder}", err=True)
+    if picture is not None:
+        Path(picture).write_text(draw(rendered), encoding="utf-8")
     if as_data:
         click.echo(json.dumps(as_json(rendered), indent=2))
     else:

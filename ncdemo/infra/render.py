@@ -67,7 +67,7 @@ class Rendered:
 
     def of(self, kind: str) -> list[Resource]:
         """Return the resources of a type, named by its last part."""
-        return [r for r in self.resources if r.type.rsplit(":", 1)[-1] == kind]
+        return [r for r in self.resources if r.type.rsplit(":", 1)[-1] == kind and not r.is_component]
 
 
 def render(stack: Stack, *, today: datetime.date | None = None) -> Rendered:

@@ -99,6 +99,12 @@ def test_preview_writes_what_kubectl_can_apply(tmp_path: Path) -> None:
 
 
 @needs_pulumi
+def test_preview_draws_the_architecture(tmp_path: Path) -> None:
+    assert ncdemo("preview", "vm-dev", "--json", "--picture", str(tmp_path / "vm.svg")).returncode == 0
+    assert (tmp_path / "vm.svg").read_text().startswith("<svg ")
+
+
+@needs_pulumi
 def test_an_alias_of_a_size_is_told_and_never_sent_to_azure(checkout: Path) -> None:
     config = {"config": {"ncdemo:pools": [{"name": "h100", "vm_size": "Standard_NC40adis_H100_v5"}]}}
     (checkout / "stacks" / "Pulumi.dev.yaml").write_text(yaml.safe_dump(config))
