@@ -42,5 +42,7 @@ def test_command_of_the_docs(command: list[str], tmp_path: Path) -> None:
 
 def test_make_targets_of_the_readme_exist() -> None:
     makefile = (ROOT / "Makefile").read_text()
-    for target in {name for page in PAGES for name in re.findall(r"`make ([a-z-]+)", page)} | set(re.findall(r"^make ([a-z-]+)", README, re.M)):
+    for target in {name for page in PAGES for name in re.findall(r"`make ([a-z-]+)", page)} | set(
+        re.findall(r"^make ([a-z-]+)", README, re.M)
+    ):
         assert f"\n{target}:" in makefile
