@@ -41,11 +41,13 @@ def read_record(folder: Path) -> RunRecord | None:
 
 
 def begin(folder: Path, spec: TrainSpec | BenchSpec) -> None:
-    """Make the run directory; of an attempt before, the log stays, and weights until they are written again."""
+    """Make the run directory. Of an attempt before, log, weights and checkpoints stay, and samples, which training trims by itself."""
     folder.mkdir(parents=True, exist_ok=True)
     before = read_record(folder)
+    kept = {"samples.jsonl"} if isinstance(spec, TrainSpec) else set()
     for old in [*folder.glob("*.json"), *folder.glob("*.jsonl"), folder / EXIT_FILE]:
-        old.unlink(missing_ok=True)
+        if old.name not in kept:
+            old.unlink(missing_ok=True)
     (folder / "spec.yaml").write_text(dump_spec(spec), encoding="utf-8")
     log = logging.FileHandler(folder / "log.txt", encoding="utf-8")
     log.setFormatter(logging.Formatter(LOG_FORMAT))

@@ -11,7 +11,6 @@ import datetime
 import json
 import logging
 import os
-import signal
 import sys
 import time
 import traceback
@@ -29,6 +28,7 @@ from ncdemo.spec.train import TrainSpec
 from workloads.metrics.environment import environment
 from workloads.metrics.mlflow_log import log_run, resolve_uri
 from workloads.metrics.sampler import Sampler
+from workloads.stop import Interrupted, StopRequest
 
 log = logging.getLogger("ncdemo")
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
@@ -37,12 +37,13 @@ LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 class Run:
     """An open run directory. Every *_s stamp in it counts from `zero_ns` (time.perf_counter_ns)."""
 
-    def __init__(self, folder: Path, spec: TrainSpec | BenchSpec) -> None:
+    def __init__(self, folder: Path, spec: TrainSpec | BenchSpec, clock_s: float = 0.0) -> None:
+        """`clock_s`: what the run's clock already shows, of attempts before this one."""
         self.folder = folder
-        self.zero_ns = time.perf_counter_ns()
+        self.zero_ns = time.perf_counter_ns() - round(clock_s * 1e9)
         self.train: TrainResult | None = None
         self.bench: BenchResult | None = None
-        started = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
+        started = (datetime.datetime.now(datetime.UTC) - datetime.timedelta(seconds=clock_s)).isoformat(timespec="milliseconds")
         self._record = RunRecord(
             kind=spec.kind, run_id=folder.name, name=spec.name, status="running", spec_hash=spec.spec_hash(), started_at=started
         )
@@ -69,14 +70,14 @@ class Run:
 
 
 @contextmanager
-def open_run(folder: Path, spec: TrainSpec | BenchSpec) -> Iterator[Run]:
+def open_run(folder: Path, spec: TrainSpec | BenchSpec, *, stop: StopRequest | None = None, clock_s: float = 0.0) -> Iterator[Run]:
     """Open a run directory, sample the machine beside the body, and log the end to MLflow.
 
-    However the body ends, result.json says so. SIGTERM and SIGINT end it as interrupted.
+    However the body ends, result.json says so. SIGTERM and SIGINT end it as interrupted: when `stop` says, or without one at once.
     """
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, _interrupt)
-    run, mlflow_timeout_s = Run(folder, spec), 10.0  # a run that is being stopped has no time for a slow server
+    if stop is None:
+        StopRequest().install()
+    run, mlflow_timeout_s = Run(folder, spec, clock_s), 10.0  # a run that is being stopped has no time for a slow server
     try:
         write_json(folder / "environment.json", environment(spec.spec_hash()))
         with Sampler(folder / "samples.jsonl", spec.telemetry.sample_hz, run.zero_ns):
@@ -95,21 +96,15 @@ def open_run(folder: Path, spec: TrainSpec | BenchSpec) -> Iterator[Run]:
             log_run(folder, uri, timeout_s=mlflow_timeout_s)
 
 
-def _interrupt(number: int, _frame: Any) -> None:
-    # A second signal, e.g. systemd's beside our launcher's, would cut off the record of this end.
-    for other in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(other, signal.SIG_IGN)
-    raise Interrupted(signal.Signals(number).name)
-
-
-class Interrupted(BaseException):
-    """A signal asked the run to stop. Not an Exception, so that no library swallows it."""
-
-
 def write_json(path: Path, value: Any) -> None:
     """Write a JSON file whole or not at all."""
+    write_text(path, json.dumps(value, indent=1) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file whole or not at all."""
     part = path.with_name(f".{path.name}.{os.getpid()}")
-    part.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
+    part.write_text(text, encoding="utf-8")
     os.replace(part, path)
 
 

@@ -27,8 +27,8 @@ BLOCKS = 16
 class Storage:
     """A folder of results; `shown` is its URI without secrets. Methods raise what the storage's own library does."""
 
-    def __init__(self, uri: str) -> None:
-        """Take a URI; nothing is sent yet. Raise SpecError when it can't work."""
+    def __init__(self, uri: str, setting: str = NCDEMO_RESULTS_URI) -> None:
+        """Take a URI, and the setting that it came from; nothing is sent yet. Raise SpecError when it can't work."""
         import fsspec
 
         self.shown = redact(uri.rstrip("/"))
@@ -40,13 +40,11 @@ class Storage:
             account = os.environ.get(NCDEMO_STORAGE_ACCOUNT)
             options = {"account_name": account, "anon": False}
             if not account and not os.environ.get("AZURE_STORAGE_CONNECTION_STRING"):
-                raise SpecError(
-                    f"{NCDEMO_RESULTS_URI} = {self.shown}: the storage account is missing; set {NCDEMO_STORAGE_ACCOUNT} to its name"
-                )
+                raise SpecError(f"{setting} = {self.shown}: the storage account is missing; set {NCDEMO_STORAGE_ACCOUNT} to its name")
         try:
             self._files, self._path = fsspec.core.url_to_fs(uri.rstrip("/"), **options)
         except (ValueError, ImportError) as error:
-            raise SpecError(f"{NCDEMO_RESULTS_URI} = {self.shown}: {short(error)}; give e.g. az://<container>/<folder>") from None
+            raise SpecError(f"{setting} = {self.shown}: {short(error)}; give e.g. az://<container>/<folder>") from None
 
     def put(self, path: Path, name: str) -> None:
         """Copy a file to a name below the folder, over what is there."""
@@ -65,6 +63,30 @@ class Storage:
         except Exception as error:
             LOG.warning("%s/%s: can't be asked whether it has a result (%s); going on without", self.shown, run, short(error))
             return None
+
+    def read(self, name: str) -> bytes:
+        """Return a small file below the folder. Raise FileNotFoundError when it isn't there."""
+        return self._read(f"{self._path}/{name}")
+
+    def get(self, name: str, path: Path) -> None:
+        """Copy what a name below the folder holds to a file."""
+        self._files.get_file(f"{self._path}/{name}", str(path))
+
+    def names(self, folder: str) -> list[str]:
+        """Return the names of all files below a folder of ours, relative to it; none when there is no such folder."""
+        self._files.invalidate_cache()  # others write here too
+        root = f"{self._path}/{folder}"
+        try:
+            return [path[len(root) :].lstrip("/") for path in self._files.find(root)]
+        except FileNotFoundError:
+            return []
+
+    def remove(self, name: str) -> None:
+        """Remove a file, or a folder with all that is in it, if it is there."""
+        try:
+            self._files.rm(f"{self._path}/{name}", recursive=True)
+        except FileNotFoundError:
+            return
 
     def _read(self, path: str) -> bytes:
         if not self._files.async_impl:

@@ -107,12 +107,18 @@ class Eval(Spec):
 
 
 class Checkpoint(Spec):
-    """What is kept of the weights."""
+    """What a run that is stopped goes on from, to the last bit."""
 
     every_steps: PositiveInt | None = None
-    """Write an ordinary Hugging Face folder every so many steps (None: only the final model)."""
+    """Write a checkpoint every so many steps (None: only when the run is asked to stop)."""
     keep: PositiveInt = 2
-    """Newest checkpoints that stay on disk; the final model always does."""
+    """Newest checkpoints that stay; the final model always does."""
+    uri: NonEmpty | None = None
+    """Where they outlive the machine, e.g. az://checkpoints (None: NCDEMO_CHECKPOINT_URI, else the run directory)."""
+    asynchronous: bool = True
+    """Training waits for a copy to memory alone, and goes on while it is written."""
+    resume: Literal["auto", "never", "must"] = "auto"
+    """Go on from the newest whole checkpoint if there is one; begin anew; or refuse to begin anew."""
 
 
 class TrainSpec(Spec):

@@ -15,7 +15,7 @@ torch = pytest.importorskip("torch", reason="needs the train extra")
 
 from ncdemo.spec import TrainSpec, dump_spec  # noqa: E402
 from ncdemo.spec.result import EvalRecord, RunRecord, StepRecord  # noqa: E402
-from workloads.training.core.fit import schedule  # noqa: E402
+from workloads.training.core.plan import schedule  # noqa: E402
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "loss_20_steps.json"
 

@@ -3,9 +3,9 @@
 accelerate launch -m workloads.training.accelerate --run runs/demo      # runs/demo/spec.yaml says what to do
 """
 
-import argparse
 import contextlib
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,13 @@ from accelerate import Accelerator
 
 from ncdemo.spec.base import SpecError
 from ncdemo.spec.job import JOB_MODULE, node_count
-from ncdemo.spec.load import load_spec
-from ncdemo.spec.train import Train, TrainSpec
-from workloads.run import main_guard, open_run
-from workloads.training.core.fit import fit
-from workloads.training.core.strategy import resolve_precision
+from ncdemo.spec.train import Train
+from workloads.run import main_guard
+from workloads.training.core.host import HostCopy
+from workloads.training.core.main import train
+from workloads.training.core.strategy import resolve_precision, trained_state
+
+OPTIMIZER = "optimizer.pt"
 
 
 class Accelerate:
@@ -28,6 +30,7 @@ class Accelerate:
         cpu = not torch.cuda.is_available()
         device = torch.device("cpu" if cpu else "cuda")
         self.precision = resolve_precision(train, device)
+        self._host = HostCopy()
         self._accelerator = Accelerator(cpu=cpu, mixed_precision="bf16" if self.precision == "bf16" else "no")
         self.rank, self.world_size = self._accelerator.process_index, self._accelerator.num_processes
         self.device = self._accelerator.device
@@ -65,19 +68,21 @@ class Accelerate:
     def unwrapped(self) -> Any:
         return self._accelerator.unwrap_model(self._model)
 
+    def snapshot(self) -> Callable[[Path], None]:
+        if self.rank != 0:  # DDP: every rank holds the same
+            return lambda folder: None
+        model = self.unwrapped()
+        weights, optimizer = self._host((trained_state(model), self._optimizer.state_dict()))
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--run", type=Path, required=True, help="run directory with the resolved spec.yaml")
-    folder = parser.parse_args().run
-    spec = load_spec(folder / "spec.yaml", TrainSpec)
-    strategy = Accelerate(spec.train)
-    if strategy.rank != 0:
-        fit(spec, None, strategy)
-        return
-    with open_run(folder, spec) as run:
-        fit(spec, run, strategy)
+        def write(folder: Path) -> None:
+            model.save_pretrained(folder, state_dict=weights)
+            torch.save(optimizer, folder / OPTIMIZER)
+
+        return write
+
+    def restore(self, folder: Path) -> None:
+        self._optimizer.load_state_dict(torch.load(folder / OPTIMIZER, map_location=self.device, weights_only=True))
 
 
 if __name__ == "__main__":
-    main_guard(main)
+    main_guard(lambda: train(Accelerate))

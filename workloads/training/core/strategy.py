@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -40,6 +41,18 @@ class Strategy(Protocol):
         """Return the plain transformers (or peft) model."""
         ...
 
+    def snapshot(self) -> Callable[[Path], None]:
+        """Copy to host memory what exact resume needs of this rank; return what writes it into a folder, from a thread.
+
+        Rank 0's part holds the weights as an ordinary Hugging Face folder, from which the next attempt loads its model.
+        The copy is valid until the next call.
+        """
+        ...
+
+    def restore(self, folder: Path) -> None:
+        """Take back, after setup, what a snapshot holds beside the weights: the optimizer's state."""
+        ...
+
 
 def resolve_precision(train: Train, device: torch.device) -> Literal["fp32", "bf16"]:
     """Choose bf16 where the hardware multiplies it natively; raise SpecError when bf16 is asked for and it doesn't."""
@@ -65,3 +78,9 @@ def save_model(model: Any, tokenizer: Any, folder: Path) -> None:
         file.chmod(0o644)  # safetensors writes 0600
     shutil.rmtree(folder, ignore_errors=True)  # what a stopped attempt left
     os.replace(part, folder)
+
+
+def trained_state(model: Any) -> dict[str, torch.Tensor]:
+    """Return what training changes of a model's state: all of it, or with LoRA the adapters alone."""
+    frozen = {name for name, p in model.named_parameters() if not p.requires_grad}
+    return {name: value for name, value in model.state_dict().items() if name not in frozen}
