@@ -1,5 +1,5 @@
 # make demo: everything end to end on this machine.   make test: what CI runs.
-.PHONY: setup demo test lint lock check-manifests bench-packing bench-sampler bench-cli bench-preview
+.PHONY: setup demo test lint lock check-manifests bench-packing bench-sampler bench-cli bench-preview bench-trl bench-resume
 
 setup:
 	@scripts/setup_env.sh
@@ -25,6 +25,14 @@ bench-sampler: setup
 
 bench-cli: setup
 	@.venv/bin/python benchmarks/cli_start.py
+
+bench-trl: setup
+	@.venv/bin/python benchmarks/trl_compare.py
+
+# kill -9 fifty times with one rank and fifty with two; several minutes.
+bench-resume: setup
+	@.venv/bin/python benchmarks/kill_soak.py --kills 50 --ranks 1
+	@.venv/bin/python benchmarks/kill_soak.py --kills 50 --ranks 2
 
 bench-preview: setup
 	@.venv/bin/python benchmarks/stack_preview.py

@@ -75,7 +75,7 @@ install=("$uv" pip install -q --python "$venv/bin/python" --no-deps)
 wanted=$(sed -nE 's/^torch==([0-9.]+).*/\1/p' "$req.all" | head -1)
 if [ "$torch" = cpu ] && [ -n "$wanted" ]; then
   # The lock's torch is the CUDA build. Drop it and its libraries and take the CPU build of the same version.
-  awk '/^[a-zA-Z0-9]/ { drop = /^(torch|torchvision|torchaudio|torchcodec|triton|cuda-|nvidia-)/ && !/^nvidia-ml-py/ } !drop' "$req.all" >"$req"
+  awk '/^[a-zA-Z0-9]/ { drop = /^(torch|torchvision|torchaudio|torchcodec|triton|xformers|cuda-|nvidia-)/ && !/^nvidia-ml-py/ } !drop' "$req.all" >"$req"
   have=$("$venv/bin/python" -c 'import importlib.metadata as m; print(m.version("torch"))' 2>/dev/null || true)
   if [ "$have" != "$wanted+cpu" ]; then
     links=$("$python" -m pip config get global.find-links 2>/dev/null || "$python" -m pip config get :env:.find-links 2>/dev/null || true)

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +20,7 @@ import click
 
 from ncdemo.spec.base import SpecError
 from ncdemo.spec.bench import BenchSpec
-from ncdemo.spec.job import workload_command, workload_env
+from ncdemo.spec.job import STOP_S, workload_command, workload_env
 from ncdemo.spec.load import dump_spec
 from ncdemo.spec.paths import runs_dir
 from ncdemo.spec.train import TrainSpec
@@ -55,6 +55,14 @@ def new_run_folder(name: str) -> Path:
     n = 2
     while folder.exists():
         folder, n = runs_dir() / f"{name}-{stamp}-{n}", n + 1
+    return folder
+
+
+def unfinished(folder: Path) -> Path:
+    """Return the folder of a run that can go on. Raise SpecError when it is finished."""
+    with suppress(OSError, ValueError, KeyError):
+        if json.loads((folder / "result.json").read_text())["status"] == "finished":
+            raise SpecError(f"--resume {folder}: this run is finished; leave --resume out to start another")
     return folder
 
 
@@ -111,19 +119,19 @@ def failure(folder: Path, code: int) -> str:
 
 @contextmanager
 def _ending(process: subprocess.Popen) -> Iterator[None]:
-    """However the body ends, the workload and all its processes end: asked first, then killed after 20 s."""
+    """However the body ends, the workload and all its processes end: asked first, then killed after 25 s, in which training writes a checkpoint."""
     try:
         yield
     finally:
         if process.poll() is None:
             _signal_group(process, signal.SIGTERM)
         # A launcher may be gone before the ranks it started have written how they ended.
-        until = time.monotonic() + 20
+        until = time.monotonic() + STOP_S
         while _signal_group(process, 0) and time.monotonic() < until:
             process.poll()
             time.sleep(0.05)
         if _signal_group(process, signal.SIGKILL):
-            click.echo("the workload didn't end in 20 s and was killed", err=True)
+            click.echo("the workload didn't end in 25 s and was killed", err=True)
         process.wait()
 
 

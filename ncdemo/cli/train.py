@@ -1,8 +1,12 @@
 """`ncdemo train`: fine-tune as a spec says, on this machine."""
 
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
 import click
 
-from ncdemo.cli.launch import follow, new_run_folder, prepare
+from ncdemo.cli.launch import follow, new_run_folder, prepare, unfinished
 from ncdemo.cli.options import spec_options
 from ncdemo.spec import TrainSpec, load_spec
 
@@ -12,12 +16,37 @@ def command() -> None:
     """Fine-tune a model as a spec says."""
 
 
+def train_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add what every strategy's command takes."""
+    function = click.option(
+        "--resume",
+        type=click.Path(path_type=Path, exists=True, file_okay=False),
+        help="Go on with a run that was stopped, from its newest whole checkpoint.",
+    )(function)
+    function = click.option("--nproc", type=click.IntRange(min=1), help="Processes on this machine; the same as --set train.processes=N.")(
+        function
+    )
+    return spec_options(function)
+
+
 @command.command()
-@spec_options
-@click.option("--nproc", type=click.IntRange(min=1), help="Processes on this machine; the same as --set train.processes=N.")
-def accelerate(config: str, overrides: tuple[str, ...], dry_run: bool, nproc: int | None) -> None:
+@train_options
+def accelerate(**given: Any) -> None:
     """Fine-tune with Hugging Face Accelerate. Prints the run's folder."""
+    _train("accelerate", **given)
+
+
+@command.command()
+@train_options
+def deepspeed(**given: Any) -> None:
+    """Fine-tune with DeepSpeed ZeRO. Prints the run's folder."""
+    _train("deepspeed", **given)
+
+
+def _train(strategy: str, config: str, overrides: tuple[str, ...], dry_run: bool, nproc: int | None, resume: Path | None) -> None:
+    """Run a spec with this strategy, whichever the file names: one file serves all, so that they can be compared."""
+    overrides = (*overrides, f"train.strategy={strategy}")
     if nproc is not None:
         overrides = (*overrides, f"train.processes={nproc}")
     spec = load_spec(config, TrainSpec, overrides)
-    follow(prepare(spec, new_run_folder(spec.name)), dry_run)
+    follow(prepare(spec, unfinished(resume) if resume else new_run_folder(spec.name)), dry_run)

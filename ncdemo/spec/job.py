@@ -62,7 +62,11 @@ STOP_S = 25.0
 JOB_MODULE = "workloads.job"
 JOB_ARGS = ("--spec", SPEC_FILE)
 LAUNCHER = "accelerate.commands.launch"
-WORKLOADS = {"train accelerate": "workloads.training.accelerate", "bench": "workloads.inference.bench"}
+WORKLOADS = {
+    "train accelerate": "workloads.training.accelerate",
+    "train deepspeed": "workloads.training.deepspeed",
+    "bench": "workloads.inference.bench",
+}
 """What runs a spec, by its kind; a training run's has its strategy beside it."""
 RUNS: dict[str, type[TrainSpec] | type[BenchSpec]] = {"train": TrainSpec, "bench": BenchSpec}
 """The kinds of spec that a job can run."""

@@ -139,6 +139,8 @@ class TrainResult(Record):
     """Largest resident memory of one rank's process."""
     peak_vram_bytes: int | None = None
     world_size: int
+    engine: str | None = None
+    """What really ran, e.g. DistributedDataParallel (None: a run of an older version)."""
     precision: Literal["fp32", "bf16"]
     trainable_parameters: int
     parameters: int

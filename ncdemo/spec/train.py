@@ -44,11 +44,34 @@ class Lora(Spec):
     """Names of the layers that get adapters."""
 
 
+class DeepSpeed(Spec):
+    """What only DeepSpeed knows (used when train.strategy is deepspeed)."""
+
+    zero_stage: Literal[0, 1, 2, 3] = 2
+    """Spread over ranks: 0 nothing, 1 the optimizer's state, 2 gradients too, 3 weights too."""
+    offload_optimizer: bool = False
+    """Keep the optimizer's state in host memory and update there (stages 1 to 3)."""
+    offload_params: bool = False
+    """Keep the weights in host memory as well (stage 3)."""
+    config_file: NonEmpty | None = None
+    """A DeepSpeed config in JSON, merged with what this spec says; a contradiction is an error."""
+
+    @model_validator(mode="after")
+    def _offload_fits(self) -> Self:
+        if self.offload_optimizer and self.zero_stage == 0:
+            raise ValueError("offload_optimizer needs zero_stage 1, 2 or 3; it is 0")
+        if self.offload_params and self.zero_stage != 3:
+            raise ValueError(f"offload_params needs zero_stage 3; it is {self.zero_stage}")
+        return self
+
+
 class Train(Spec):
     """How the weights are changed."""
 
-    strategy: Literal["accelerate"] = "accelerate"
+    strategy: Literal["accelerate", "deepspeed"] = "accelerate"
     """Which library runs the training."""
+    deepspeed: DeepSpeed = DeepSpeed()
+    """DeepSpeed's own settings."""
     method: Literal["full", "lora"] = "full"
     """All weights, or low-rank adapters beside frozen ones."""
     lora: Lora = Lora()
@@ -88,6 +111,14 @@ class Train(Spec):
     def _lora_fits(self) -> Self:
         if self.method == "full" and self.lora != Lora():
             raise ValueError("lora settings have no effect with method: full; set train.method to lora or remove them")
+        return self
+
+    @model_validator(mode="after")
+    def _section_fits_strategy(self) -> Self:
+        if self.strategy != "deepspeed" and self.deepspeed != DeepSpeed():
+            raise ValueError(
+                f"deepspeed settings have no effect with strategy: {self.strategy}; set train.strategy to deepspeed or remove them"
+            )
         return self
 
 

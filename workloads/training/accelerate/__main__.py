@@ -14,11 +14,12 @@ from accelerate import Accelerator
 
 from ncdemo.spec.base import SpecError
 from ncdemo.spec.job import JOB_MODULE, node_count
-from ncdemo.spec.train import Train
+from ncdemo.spec.train import TrainSpec
 from workloads.run import main_guard
 from workloads.training.core.host import HostCopy
-from workloads.training.core.main import train
-from workloads.training.core.strategy import resolve_precision, trained_state
+from workloads.training.core.main import run_rank
+from workloads.training.core.model import load_model
+from workloads.training.core.strategy import resolve_precision, save_final, trained_state
 
 OPTIMIZER = "optimizer.pt"
 
@@ -26,7 +27,10 @@ OPTIMIZER = "optimizer.pt"
 class Accelerate:
     """See core/strategy.py for what each method promises."""
 
-    def __init__(self, train: Train) -> None:
+    sharded = False
+
+    def __init__(self, spec: TrainSpec) -> None:
+        self._train = train = spec.train
         cpu = not torch.cuda.is_available()
         device = torch.device("cpu" if cpu else "cuda")
         self.precision = resolve_precision(train, device)
@@ -43,8 +47,16 @@ class Accelerate:
                 f"train.processes = {train.processes}{where}: {self.world_size} are running; start with {start}, which launches them"
             )
 
+    def load(self, spec: TrainSpec, checkpoint: Path | None) -> tuple[Any, Any]:
+        return load_model(spec, checkpoint)
+
     def setup(self, model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> torch.nn.Module:
         self._model, self._optimizer = self._accelerator.prepare(model, optimizer)
+        self.engine = type(self._model).__name__
+        if (self.engine == "DistributedDataParallel") != (self.world_size > 1):
+            raise SpecError(
+                f"train.processes = {self._train.processes}: {self.engine} is running on {self.world_size} ranks; start with ncdemo"
+            )
         return self._model
 
     def autocast(self) -> Any:
@@ -81,8 +93,13 @@ class Accelerate:
         return write
 
     def restore(self, folder: Path) -> None:
+        # The weights came with the model.
         self._optimizer.load_state_dict(torch.load(folder / OPTIMIZER, map_location=self.device, weights_only=True))
+
+    def save(self, tokenizer: Any, folder: Path) -> None:
+        if self.rank == 0:
+            save_final(self.unwrapped(), tokenizer, self._train.method, folder)
 
 
 if __name__ == "__main__":
-    main_guard(lambda: train(Accelerate))
+    main_guard(lambda: run_rank(Accelerate))

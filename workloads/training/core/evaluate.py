@@ -32,16 +32,16 @@ def evaluate(strategy: Any, tokens: Sequence[TokenExample], asked: Sequence[Exam
     model.set_attn_implementation(PACKED)
     sums = torch.zeros(6, dtype=torch.float64)  # nll, targets, first choices, answers, exact, field accuracy
     rows = pack_rows([len(t.ids) for t in tokens], range(len(tokens)), max(max_seq_len, 1024))
-    for row in rows[strategy.rank :: strategy.world_size]:
+    for row, counts in share(rows, strategy):
         batch = pack([tokens[i] for i in row])
         with strategy.autocast():
             logits, targets = target_logits(model, batch, strategy.device)
         nll = cross_entropy(logits.float(), targets, reduction="sum")
-        sums[:3] += torch.tensor([nll.item(), batch.target_tokens, (logits.argmax(-1) == targets).sum().item()])
-    share = asked[strategy.rank :: strategy.world_size]
-    if share:
+        if counts:
+            sums[:3] += torch.tensor([nll.item(), batch.target_tokens, (logits.argmax(-1) == targets).sum().item()])
+    if asked:
         model.set_attn_implementation("sdpa")
-        for answer, reference in _answers(strategy, model, share, tokenizer, spec):
+        for answer, reference in _answers(strategy, model, asked, tokenizer, spec):
             fields = field_accuracy(answer, reference)
             sums[3:] += torch.tensor([1, answer.strip() == reference.strip(), math.nan if fields is None else fields])
     model.set_attn_implementation(PACKED)
@@ -89,15 +89,29 @@ def _fields(text: str) -> dict[str, Any] | None:
     return flat if isinstance(root, dict) and root else None
 
 
+def share(items: Sequence[Any], strategy: Any) -> list[tuple[Any, bool]]:
+    """Return this rank's items, each with whether it counts.
+
+    Where weights are spread over ranks all must call the model equally often: a rank that has one item less repeats its last.
+    """
+    own = [(item, True) for item in items[strategy.rank :: strategy.world_size]]
+    if strategy.sharded and items and len(own) < -(-len(items) // strategy.world_size):
+        own.append((items[-1], False))
+    return own
+
+
 def _answers(strategy: Any, model: Any, examples: Sequence[Example], tokenizer: Any, spec: Eval) -> Any:
-    """Yield (greedy answer, reference) of each example; similar lengths are generated together."""
+    """Yield (greedy answer, reference) of each example of this rank's; similar lengths are generated together."""
     pairs = sorted((prompt_text(e, tokenizer) for e in examples), key=lambda pair: len(pair[0]))
-    for i in range(0, len(pairs), spec.batch_size):
-        batch = pairs[i : i + spec.batch_size]
+    batches = share([pairs[i : i + spec.batch_size] for i in range(0, len(pairs), spec.batch_size)], strategy)
+    for done, (batch, counts) in enumerate(batches, start=1):
         encoded = tokenizer([p for p, _ in batch], return_tensors="pt", padding=True, padding_side="left", add_special_tokens=False)
         encoded = encoded.to(strategy.device)
         with strategy.autocast():
-            out = model.generate(**encoded, max_new_tokens=spec.max_new_tokens, do_sample=False, use_cache=True)
+            out = model.generate(
+                **encoded, max_new_tokens=spec.max_new_tokens, do_sample=False, use_cache=True, synced_gpus=strategy.sharded
+            )
         texts = tokenizer.batch_decode(out[:, encoded["input_ids"].shape[1] :], skip_special_tokens=True)
-        progress("evaluate", min(i + spec.batch_size, len(pairs)), len(pairs))
-        yield from zip(texts, (reference for _, reference in batch), strict=True)
+        progress("evaluate", done, len(batches))
+        if counts:
+            yield from zip(texts, (reference for _, reference in batch), strict=True)

@@ -23,11 +23,10 @@ from workloads.stop import Interrupted, StopRequest
 from workloads.training.core.attention import PACKED
 from workloads.training.core.checkpoint import Checkpoints
 from workloads.training.core.evaluate import evaluate
-from workloads.training.core.model import load_model
 from workloads.training.core.plan import make_plan
 from workloads.training.core.position import Position, generator_states, load_generators, save_generators
 from workloads.training.core.step import take_step
-from workloads.training.core.strategy import Strategy, save_model
+from workloads.training.core.strategy import Strategy
 
 log = logging.getLogger("ncdemo.train")
 
@@ -43,10 +42,12 @@ class Start:
     """Of the ranks that wrote it."""
 
 
-def fit(spec: TrainSpec, run: Run | None, strategy: Strategy, start: Start, checkpoints: Checkpoints, stop: StopRequest) -> None:
+def fit(
+    spec: TrainSpec, folder: Path, run: Run | None, strategy: Strategy, start: Start, checkpoints: Checkpoints, stop: StopRequest
+) -> None:
     """Fine-tune as the spec says. `run` is the open run directory on rank 0 and None on every other rank."""
     torch.manual_seed(spec.train.seed)
-    tokenizer, model = load_model(spec, start.checkpoint)
+    tokenizer, model = strategy.load(spec, start.checkpoint)
     dataset = load_dataset(spec.data)
     train_tokens, truncated = _tokens(dataset.train, tokenizer, spec.data)
     held_out, _ = _tokens(dataset.held_out[: spec.data.eval_examples], tokenizer, spec.data)
@@ -59,6 +60,7 @@ def fit(spec: TrainSpec, run: Run | None, strategy: Strategy, start: Start, chec
     model.train()
     model.set_attn_implementation(attention)
     forward = strategy.setup(model, _optimizer(model, spec.train))
+    log.info("%d ranks of %s", strategy.world_size, strategy.engine)
     now = run.now if run else time.perf_counter
     at = start.position
     plan = make_plan(train_tokens, spec, strategy.world_size, at.rows)
@@ -120,9 +122,9 @@ def fit(spec: TrainSpec, run: Run | None, strategy: Strategy, start: Start, chec
         # The long evaluation comes next: a run that is stopped there has nothing to repeat but that.
         checkpoints.finish(total)
     after = measure()
+    strategy.save(tokenizer, folder)
     if run is None:
         return
-    _save_final(run, strategy.unwrapped(), tokenizer, spec.train.method)
     rates = [s.tokens_per_s for s in at.steps]
     run.train = TrainResult(
         steps=len(at.steps),
@@ -134,6 +136,7 @@ def fit(spec: TrainSpec, run: Run | None, strategy: Strategy, start: Start, chec
         peak_rss_bytes=_peak_rss_bytes(at.peak_rss_bytes),
         peak_vram_bytes=torch.cuda.max_memory_allocated() if strategy.device.type == "cuda" else None,
         world_size=strategy.world_size,
+        engine=strategy.engine,
         precision=strategy.precision,
         trainable_parameters=sum(p.numel() for p in model.parameters() if p.requires_grad),
         parameters=sum(p.numel() for p in model.parameters()),
@@ -204,11 +207,3 @@ def _peak_rss_bytes(before: int | None) -> int | None:
         return before
     own = next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM:"))
     return max(own, before or 0)
-
-
-def _save_final(run: Run, model: Any, tokenizer: Any, method: str) -> None:
-    """Write model/; for LoRA also adapter/, and model/ is base and adapter merged, which every engine loads."""
-    if method == "lora":
-        save_model(model, tokenizer, run.folder / "adapter")
-        model = model.merge_and_unload()
-    save_model(model, tokenizer, run.folder / "model")

@@ -1,7 +1,7 @@
 """What every strategy's process does: read the run's spec, find where it was left, train.
 
 if __name__ == "__main__":
-    main_guard(lambda: train(Accelerate))
+    main_guard(lambda: run_rank(Accelerate))
 """
 
 import argparse
@@ -16,7 +16,7 @@ import torch
 from ncdemo.spec.base import SpecError
 from ncdemo.spec.job import NCDEMO_CHECKPOINT_URI, NCDEMO_JOB, node_count
 from ncdemo.spec.load import load_spec
-from ncdemo.spec.train import Train, TrainSpec
+from ncdemo.spec.train import TrainSpec
 from workloads.run import open_run, write_text
 from workloads.stop import StopRequest
 from workloads.storage import Storage
@@ -27,23 +27,23 @@ from workloads.training.core.store import BlobStore, LocalStore, Store
 from workloads.training.core.strategy import Strategy
 
 
-def train(make: Callable[[Train], Strategy]) -> None:
+def run_rank(make: Callable[[TrainSpec], Strategy]) -> None:
     """Run one rank of a training run, from its newest checkpoint on."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--run", type=Path, required=True, help="run directory with the resolved spec.yaml")
     folder = parser.parse_args().run
     spec = load_spec(folder / "spec.yaml", TrainSpec)
     stop = StopRequest().install()
-    strategy = make(spec.train)
+    strategy = make(spec)
     store = open_store(spec, folder)
     start = find_start(spec, store, strategy)
     checkpoints = Checkpoints(store, strategy.rank, strategy.world_size, spec.checkpoint.keep)
     if strategy.rank != 0:
-        fit(spec, None, strategy, start, checkpoints, stop)
+        fit(spec, folder, None, strategy, start, checkpoints, stop)
         return
     rewind(folder, start.position)
     with open_run(folder, spec, stop=stop, clock_s=start.position.clock_s) as run:
-        fit(spec, run, strategy, start, checkpoints, stop)
+        fit(spec, folder, run, strategy, start, checkpoints, stop)
 
 
 def open_store(spec: TrainSpec, folder: Path) -> Store:

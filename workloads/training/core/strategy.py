@@ -10,7 +10,7 @@ from typing import Any, Literal, Protocol
 import torch
 
 from ncdemo.spec.base import SpecError
-from ncdemo.spec.train import Train
+from ncdemo.spec.train import Train, TrainSpec
 
 
 class Strategy(Protocol):
@@ -18,6 +18,14 @@ class Strategy(Protocol):
     world_size: int
     device: torch.device
     precision: Literal["fp32", "bf16"]
+    engine: str
+    """After setup: what really runs, e.g. DistributedDataParallel."""
+    sharded: bool
+    """Whether weights are spread over ranks, so that all must call the model equally often."""
+
+    def load(self, spec: TrainSpec, checkpoint: Path | None) -> tuple[Any, Any]:
+        """Return (tokenizer, model), mostly core/model.py's; `checkpoint` holds what a snapshot wrote."""
+        ...
 
     def setup(self, model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> torch.nn.Module:
         """Take model and optimizer; return the model to call in training. Raise SpecError if what runs isn't what was asked."""
@@ -44,13 +52,17 @@ class Strategy(Protocol):
     def snapshot(self) -> Callable[[Path], None]:
         """Copy to host memory what exact resume needs of this rank; return what writes it into a folder, from a thread.
 
-        Rank 0's part holds the weights as an ordinary Hugging Face folder, from which the next attempt loads its model.
-        The copy is valid until the next call.
+        All ranks call this between two steps. The writer runs while training goes on: it must touch neither model nor optimizer,
+        and call no collective. File names must differ between ranks. The copy is valid until the next call.
         """
         ...
 
     def restore(self, folder: Path) -> None:
-        """Take back, after setup, what a snapshot holds beside the weights: the optimizer's state."""
+        """Take back, on every rank after setup, what a snapshot holds and `load` hasn't taken."""
+        ...
+
+    def save(self, tokenizer: Any, folder: Path) -> None:
+        """Write folder/model, an ordinary Hugging Face folder, and for LoRA folder/adapter. All ranks call this; rank 0 writes."""
         ...
 
 
@@ -78,6 +90,14 @@ def save_model(model: Any, tokenizer: Any, folder: Path) -> None:
         file.chmod(0o644)  # safetensors writes 0600
     shutil.rmtree(folder, ignore_errors=True)  # what a stopped attempt left
     os.replace(part, folder)
+
+
+def save_final(model: Any, tokenizer: Any, method: str, folder: Path) -> None:
+    """Write model/; for LoRA also adapter/, and model/ is base and adapter merged, which every engine loads."""
+    if method == "lora":
+        save_model(model, tokenizer, folder / "adapter")
+        model = model.merge_and_unload()
+    save_model(model, tokenizer, folder / "model")
 
 
 def trained_state(model: Any) -> dict[str, torch.Tensor]:

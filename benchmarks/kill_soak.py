@@ -1,0 +1,214 @@
+"""kill -9 at random moments, also while a checkpoint is written, also one rank of two: does every run end as if nothing had happened?
+
+    python benchmarks/kill_soak.py --kills 50 --ranks 2
+
+A run is begun again after each kill until it is finished, and is then compared with an undisturbed one: weights, optimizer
+state and losses, bit for bit. Ends with 1 when anything differs. Ranks are forked after one import of everything, so that most
+of the time is training; each is a real process, with gloo between two. Attention dropout makes random numbers matter.
+"""
+
+import argparse
+import json
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+STEPS = 24
+SPEC: dict[str, Any] = {
+    "data": {"train_examples": 60, "eval_examples": 4, "max_seq_len": 256},
+    "train": {"max_steps": STEPS, "learning_rate": 0.01, "precision": "fp32"},
+    "eval": {"before": False, "every_steps": 9},
+    "checkpoint": {"every_steps": 2, "keep": 2},
+    "telemetry": {"sample_hz": 0.0, "mlflow_uri": None},
+}
+# Reads one JSON line per attempt {folder, port}, forks the ranks, answers with their pids, then with their exit codes.
+FORGE = """
+import json, os, signal, sys, time, traceback
+import torch, transformers, accelerate, peft, datasets
+import workloads.training.accelerate.__main__ as strategy
+from workloads.data import jobs_task
+from workloads.run import main_guard
+from workloads.training.core.main import run_rank
+ranks = int(sys.argv[1])
+print("ready", flush=True)
+for line in sys.stdin:
+    ask = json.loads(line)
+    pids = []
+    for rank in range(ranks):
+        pid = os.fork()
+        if pid == 0:
+            log = os.open(ask["folder"] + ".log", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+            os.dup2(log, 1), os.dup2(log, 2)
+            if ranks > 1:
+                os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(ranks), LOCAL_WORLD_SIZE=str(ranks),
+                                  MASTER_ADDR="127.0.0.1", MASTER_PORT=str(ask["port"]))
+            sys.argv = ["train", "--run", ask["folder"]]
+            code = 1
+            try:
+                main_guard(lambda: run_rank(strategy.Accelerate))
+                code = 0
+            except SystemExit as end:
+                code = end.code or 0
+            except BaseException:
+                traceback.print_exc()
+            os._exit(code)
+        pids.append(pid)
+    print(json.dumps(pids), flush=True)
+    codes, since = {}, None
+    # As a launcher does: when one rank fails, the others are told to end, and killed when they don't.
+    while len(codes) < ranks:
+        pid, status = os.waitpid(-1, os.WNOHANG)
+        if pid:
+            codes[pid] = os.waitstatus_to_exitcode(status)
+        if any(codes.values()):
+            since = since or time.monotonic()
+            for other in set(pids) - set(codes):
+                os.kill(other, signal.SIGKILL if time.monotonic() - since > 3 else signal.SIGTERM)
+        time.sleep(0.02)
+    print(json.dumps(list(codes.values())), flush=True)
+"""
+
+
+class Forge:
+    """Starts attempts at runs, as processes forked from one that has imported everything."""
+
+    def __init__(self, ranks: int) -> None:
+        env = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true", "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+        self._process = subprocess.Popen([sys.executable, "-c", FORGE, str(ranks)], env=env, text=True, **pipes)
+        assert self._answer() == "ready"
+
+    def start(self, folder: Path) -> list[int]:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        self._process.stdin.write(json.dumps({"folder": str(folder), "port": port}) + "\n")
+        self._process.stdin.flush()
+        return json.loads(self._answer())
+
+    def codes(self) -> list[int]:
+        """Wait for the attempt's ranks; return their exit codes."""
+        return json.loads(self._answer())
+
+    def close(self) -> None:
+        self._process.stdin.close()
+        self._process.wait()
+        self._process.stdout.close()
+
+    def _answer(self) -> str:
+        return self._process.stdout.readline().strip()
+
+
+def make_model(folder: Path) -> Path:
+    """Write a two-layer Llama with seeded weights and the embedded model's tokenizer."""
+    import shutil
+
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    from workloads.data.embedded_model import embedded_model
+
+    torch.manual_seed(0)
+    shape = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 1}
+    LlamaForCausalLM(LlamaConfig.from_pretrained(embedded_model(), **shape, head_dim=32, attention_dropout=0.1)).save_pretrained(folder)
+    for file in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(embedded_model() / file, folder / file)
+    return folder
+
+
+def prepare(folder: Path, model: Path, ranks: int) -> Path:
+    """Make a run directory with its spec."""
+    from ncdemo.spec import TrainSpec, dump_spec
+
+    folder.mkdir()
+    whole = {**SPEC, "model": {"name": str(model)}, "train": {**SPEC["train"], "processes": ranks}}
+    spec = TrainSpec.model_validate_json(json.dumps(whole))
+    (folder / "spec.yaml").write_text(dump_spec(spec))
+    return folder
+
+
+def outcome(folder: Path) -> dict[str, Any]:
+    """Return what a run came to: every byte of its weights and optimizer, every loss."""
+    import torch
+
+    last = max((folder / "checkpoints").glob("step-*"))
+    optimizer = torch.load(last / "optimizer.pt", weights_only=True)["state"]
+    steps = [json.loads(line) for line in (folder / "steps.jsonl").read_text().splitlines()]
+    evals = [json.loads(line) for line in (folder / "evals.jsonl").read_text().splitlines()]
+    return {
+        "last checkpoint": last.name,
+        "weights": (folder / "model" / "model.safetensors").read_bytes(),
+        "optimizer": {f"{i} {k}": v.numpy().tobytes() for i, state in optimizer.items() for k, v in state.items()},
+        "losses": [(s["step"], s["loss"], s["grad_norm"]) for s in steps],
+        "evaluations": [(e["step"], e["loss"]) for e in evals],
+    }
+
+
+def kill(pids: list[int], folder: Path, longest_s: float, draw: random.Random) -> str | None:
+    """Kill all ranks, or one, at a random moment or while a checkpoint is written; say which, or None if they had ended."""
+    until = time.monotonic() + draw.uniform(0.2, longest_s)
+    moment = draw.choice(["any moment", "checkpoint"])
+    while time.monotonic() < until:
+        if moment == "checkpoint" and list((folder / "checkpoints").glob(".step-*.part/*")):
+            time.sleep(draw.uniform(0, 0.02))
+            break
+        time.sleep(0.001)
+    chosen = [draw.choice(pids)] if len(pids) > 1 and draw.random() < 0.5 else pids
+    states = [Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] for pid in pids if Path(f"/proc/{pid}").exists()]
+    if not states or "Z" in states:
+        return None
+    for pid in chosen:
+        os.kill(pid, signal.SIGKILL)
+    return f"{moment}, {'one rank' if len(chosen) < len(pids) else 'all ranks'}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--kills", type=int, default=50)
+    parser.add_argument("--ranks", type=int, default=1)
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    draw, forge = random.Random(args.seed), Forge(args.ranks)
+    kinds: dict[str, int] = {}
+    runs = attempts = 0
+    with tempfile.TemporaryDirectory() as scratch:
+        root = Path(scratch)
+        model = make_model(root / "model")
+        whole = prepare(root / "whole", model, args.ranks)
+        start = time.monotonic()
+        forge.start(whole)
+        assert set(forge.codes()) == {0}, (root / "whole.log").read_text()[-3000:]
+        longest_s = time.monotonic() - start
+        wanted = outcome(whole)
+        while sum(kinds.values()) < args.kills:
+            runs += 1
+            folder = prepare(root / f"run-{runs}", model, args.ranks)
+            codes: set[int] = set()
+            while codes != {0}:
+                attempts += 1
+                pids = forge.start(folder)
+                if sum(kinds.values()) < args.kills and (kind := kill(pids, folder, longest_s, draw)):
+                    kinds[kind] = kinds.get(kind, 0) + 1
+                codes = set(forge.codes())
+                if 2 in codes or attempts > 20 * args.kills:
+                    sys.exit((root / f"run-{runs}.log").read_text()[-3000:])
+            found = outcome(folder)
+            different = [key for key in wanted if found[key] != wanted[key]]
+            if different:
+                sys.exit(
+                    f"run {runs} differs in {', '.join(different)}; its log ends with:\n{(root / f'run-{runs}.log').read_text()[-2000:]}"
+                )
+    forge.close()
+    counts = ", ".join(f"{n} x {kind}" for kind, n in sorted(kinds.items()))
+    print(f"{args.ranks} ranks: {sum(kinds.values())} kills ({counts}) over {runs} runs of {STEPS} steps: all ended bit-identical")
+
+
+if __name__ == "__main__":
+    main()
