@@ -19,7 +19,8 @@ from ncdemo.infra.terraform.expressions import evaluate, parts, word
 from ncdemo.infra.terraform.types import typed
 from ncdemo.spec.base import SpecError
 
-META = ("for_each", "depends_on", "lifecycle", "provider", "source", "version", "providers")
+META = ("for_each", "depends_on", "lifecycle", "provider")
+CALL = (*META, "source", "version", "providers")
 Known = Callable[[str, dict[str, Any]], dict[str, Any]]
 
 
@@ -47,6 +48,9 @@ class _Lazy(dict[str, Any]):
             self._found[name] = self._value_of(name)
         return self._found[name]
 
+    def get(self, name: str, default: Any = None) -> Any:
+        return self[name] if name in self else default
+
     def items(self) -> Any:
         return [(name, self[name]) for name in self]
 
@@ -73,7 +77,9 @@ class Configuration:
         locals_ = {name: tree for kind, _, body in self._blocks if kind == "locals" for name, tree in _attributes(body).items()}
         self._scope["local"] = _Lazy(locals_, lambda name: evaluate(locals_[name], self._scope))
         calls = {labels[0]: body for kind, labels, body in self._blocks if kind == "module"}
-        self._scope["module"] = _Lazy(calls, lambda name: self._spread(calls[name], lambda key, scope: self._call(name, calls[name], key, scope)))
+        self._scope["module"] = _Lazy(
+            calls, lambda name: self._spread(calls[name], lambda key, scope: self._call(name, calls[name], key, scope))
+        )
         for kind in ("resource", "data"):
             self._declare(kind)
         outputs = {labels[0]: _attributes(body)["value"] for kind, labels, body in self._blocks if kind == "output"}
@@ -97,7 +103,7 @@ class Configuration:
 
     def _resources(self, kind: str, type_: str, name: str, body: Tree[Token]) -> Any:
         def make(key: str | None, scope: dict[str, Any]) -> dict[str, Any]:
-            arguments = {name: value for name, value in _evaluated(body, scope).items() if name not in META}
+            arguments = _evaluated(body, scope)
             if kind == "resource":
                 at = f"{self._address}{type_}.{name}" + (f'["{key}"]' if key is not None else "")
                 self.resources.append(Made(type_, at, arguments))
@@ -107,7 +113,7 @@ class Configuration:
 
     def _call(self, name: str, body: Tree[Token], key: str | None, scope: dict[str, Any]) -> Any:
         own = _attributes(body)
-        given = {name: evaluate(tree, scope) for name, tree in own.items() if name not in META}
+        given = {name: evaluate(tree, scope) for name, tree in own.items() if name not in CALL}
         folder = (self._folder / evaluate(own["source"], {})).resolve()
         at = f"{self._address}module.{name}" + (f'["{key}"]' if key is not None else "") + "."
         made = Configuration(folder, given, self._known, at)

@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Callable
 from ipaddress import ip_network
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -49,7 +50,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "coalesce": _coalesce,
     "concat": lambda *lists: [*chain.from_iterable(lists)],
     "distinct": lambda values: list(dict.fromkeys(values)),
-    "file": lambda path: open(path, encoding="utf-8").read(),
+    "file": lambda path: Path(path).read_text(encoding="utf-8"),
     "flatten": _flatten,
     "formatdate": lambda form, time: f"{time:%Y-%m}-01T00:00:00Z",
     "join": lambda separator, values: separator.join(values),
