@@ -115,8 +115,9 @@ resource "azurerm_role_assignment" "pull" {
   name                 = uuidv5("url", "ncdemo:kubelet-ncdemo-${var.place.stack}:AcrPull")
   scope                = var.registry_id
   role_definition_name = "AcrPull"
-  principal_id         = azurerm_kubernetes_cluster.stack.kubelet_identity[0].object_id
-  principal_type       = "ServicePrincipal"
+  # A mocked cluster has no kubelet, a real one always does.
+  principal_id   = coalesce(one(azurerm_kubernetes_cluster.stack.kubelet_identity[*].object_id), "00000000-0000-0000-0000-000000000000")
+  principal_type = "ServicePrincipal"
 }
 
 resource "azurerm_role_assignment" "admin" {
