@@ -73,7 +73,7 @@ STORAGE = {
     "https_traffic_only_enabled": P + "supportsHttpsTrafficOnly",
     "network_rules.default_action": P + "networkAcls.defaultAction",
     "network_rules.bypass": Convert(P + "networkAcls.bypass", ", ".join),
-    "network_rules.ip_rules": Convert(P + "networkAcls.ipRules", lambda all_: [{"value": one} for one in all_]),
+    "network_rules.ip_rules": Convert(P + "networkAcls.ipRules", lambda all_: [{"value": one, "action": "Allow"} for one in all_]),
     "network_rules.virtual_network_subnet_ids": Convert(
         P + "networkAcls.virtualNetworkRules", lambda all_: [{"id": one, "action": "Allow"} for one in all_]
     ),

@@ -49,7 +49,10 @@ class _Lazy(dict[str, Any]):
         return self._found[name]
 
     def get(self, name: str, default: Any = None) -> Any:
-        return self[name] if name in self else default
+        try:
+            return self[name]
+        except KeyError:
+            return default
 
     def items(self) -> Any:
         return [(name, self[name]) for name in self]

@@ -56,7 +56,7 @@ def _value(value: Any, indent: str) -> str:
         return f"[{', '.join(_value(one, indent) for one in value)}]"
     if isinstance(value, str):
         return re.sub(r"([$%])(?=\{)", r"\1\1", json.dumps(value, ensure_ascii=False))
-    return json.dumps(value)
+    return json.dumps(int(value) if isinstance(value, float) and value.is_integer() else value)
 
 
 def _entries(value: dict[str, Any], indent: str) -> str:

@@ -54,7 +54,7 @@ resource "azurerm_virtual_network" "stack" {
       private_endpoint_network_policies             = "Disabled"
       private_link_service_network_policies_enabled = true
       # VMs without an address of their own reach the registry and the hub through Azure's default address.
-      default_outbound_access_enabled = name == local.nodes ? var.vms : true
+      default_outbound_access_enabled = name == local.nodes ? var.vms : null
       route_table_id                  = null
       delegation                      = []
     }
