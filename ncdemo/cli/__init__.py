@@ -19,6 +19,7 @@ COMMANDS = {
     "report": ("ncdemo.cli.report", "Write one HTML page about one or more runs."),
     "model": ("ncdemo.cli.model", "Turn the embedded model into a Hugging Face folder, and print its path."),
     "stack": ("ncdemo.cli.stack", "Preview, write and deploy stacks: capacity on Azure and the jobs that run there."),
+    "terraform": ("ncdemo.cli.terraform", "The stacks' Terraform twin: its variables, and whether both build the same."),
     "data": ("ncdemo.cli.data", "Fetch a data set for offline use, or look at the shipped one."),
     "spec": ("ncdemo.cli.spec", "Check specs and print their JSON schemas."),
 }

@@ -1,0 +1,29 @@
+output "resource_group" {
+  description = "Everything is in it."
+  value       = azurerm_resource_group.stack.name
+}
+
+output "storage_account" {
+  description = "Blob account of checkpoints, data sets and results."
+  value       = module.storage.account
+}
+
+output "registry" {
+  description = "Login server of the container registry."
+  value       = module.registry.server
+}
+
+output "results" {
+  description = "Where jobs leave their runs."
+  value       = "az://metrics/jobs"
+}
+
+output "target" {
+  description = "Where jobs run."
+  value       = "vm"
+}
+
+output "vms" {
+  description = "Names of the VMs."
+  value       = [for vm in module.vm : vm.name]
+}

@@ -1,0 +1,169 @@
+variable "name" {
+  description = "Of the stack, part of every Azure name. Changing it replaces everything."
+  type        = string
+
+  validation {
+    condition     = can(regex("^[a-z][a-z0-9-]{0,14}[a-z0-9]$", var.name))
+    error_message = "name must be 2 to 16 lower-case letters, digits and hyphens, beginning with a letter, e.g. aks-dev."
+  }
+}
+
+variable "suffix" {
+  description = "Six characters for names that must be unique in all of Azure (null: made of subscription and name)."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.suffix == null ? true : can(regex("^[a-z0-9]{6}$", var.suffix))
+    error_message = "suffix must be six lower-case letters and digits, e.g. a1b2c3; or leave it out."
+  }
+}
+
+variable "location" {
+  description = "Azure region, as `az account list-locations` names it."
+  type        = string
+  default     = "eastus"
+
+  validation {
+    condition     = can(regex("^[a-z]{2,}[a-z0-9]*$", var.location))
+    error_message = "location must be an Azure region without spaces, e.g. eastus."
+  }
+}
+
+variable "tags" {
+  description = "On every Azure resource, beside project, stack and managed-by."
+  type        = map(string)
+  default     = {}
+
+  validation {
+    condition     = length(setintersection(keys(var.tags), ["project", "stack", "managed-by"])) == 0
+    error_message = "tags project, stack and managed-by are set by the root itself; remove them."
+  }
+}
+
+variable "storage" {
+  description = "Copies, days that deleted blobs and untouched checkpoints are kept, networks outside Azure that reach it (empty: any, with a role), GiB of the NFS share (null: none)."
+  type = object({
+    replication       = optional(string, "LRS")
+    keep_deleted_days = optional(number, 7)
+    checkpoint_days   = optional(number, 30)
+    allowed_from      = optional(list(string), [])
+    files_gib         = optional(number)
+  })
+  default = {}
+
+  validation {
+    condition     = contains(["LRS", "ZRS"], var.storage.replication)
+    error_message = "storage.replication must be LRS or ZRS."
+  }
+
+  validation {
+    condition     = var.storage.keep_deleted_days >= 1 && var.storage.keep_deleted_days <= 365 && var.storage.checkpoint_days >= 1
+    error_message = "storage.keep_deleted_days must be 1 to 365, storage.checkpoint_days 1 or more."
+  }
+
+  validation {
+    condition     = alltrue([for cidr in var.storage.allowed_from : can(cidrhost(cidr, 0))])
+    error_message = "storage.allowed_from must hold networks, e.g. 203.0.113.7/32."
+  }
+
+  validation {
+    condition     = var.storage.files_gib == null ? true : var.storage.files_gib >= 100
+    error_message = "storage.files_gib must be 100 or more, Azure's least for a premium share; or null."
+  }
+}
+
+variable "pools" {
+  description = "VMs for jobs: max_count machines of one size."
+  type = list(object({
+    name                = string
+    vm_size             = optional(string, "Standard_NC40ads_H100_v5")
+    spot                = optional(bool, true)
+    max_count           = optional(number, 1)
+    max_price_usd_per_h = optional(number)
+    zones               = optional(list(string), [])
+    os_disk_gib         = optional(number, 256)
+  }))
+
+  validation {
+    condition     = length(var.pools) > 0 && length(distinct(var.pools[*].name)) == length(var.pools)
+    error_message = "pools must hold at least one pool, and no name twice."
+  }
+
+  validation {
+    condition     = alltrue([for pool in var.pools : can(regex("^[a-z][a-z0-9]{0,10}[a-z0-9]$", pool.name)) && pool.name != "system"])
+    error_message = "pools: a name must be 2 to 12 lower-case letters and digits, beginning with a letter, and not system."
+  }
+
+  validation {
+    condition     = alltrue([for pool in var.pools : pool.spot || pool.max_price_usd_per_h == null])
+    error_message = "pools: max_price_usd_per_h has an effect on spot alone; remove it, or set spot = true."
+  }
+}
+
+variable "network" {
+  description = "Address space (IPv4, at least a /20); networks that may log in by SSH, each VM then having an address (empty: none); Bastion: none, developer (free) or basic."
+  type = object({
+    address_space = optional(string, "10.64.0.0/16")
+    ssh_from      = optional(list(string), [])
+    bastion       = optional(string, "none")
+  })
+  default = {}
+
+  validation {
+    condition     = can(cidrsubnet(var.network.address_space, 1, 1)) && tonumber(split("/", var.network.address_space)[1]) <= 20
+    error_message = "network.address_space must be an IPv4 network of at least a /20, e.g. 10.64.0.0/16."
+  }
+
+  validation {
+    condition     = alltrue([for cidr in var.network.ssh_from : can(cidrhost(cidr, 0)) && tonumber(split("/", cidr)[1]) >= 16])
+    error_message = "network.ssh_from must hold your own networks, at least /16 each, e.g. 203.0.113.7/32."
+  }
+
+  validation {
+    condition     = contains(["none", "developer", "basic"], var.network.bastion)
+    error_message = "network.bastion must be none, developer or basic."
+  }
+}
+
+variable "vm" {
+  description = "Ubuntu version of Microsoft's HPC image, login name, public keys (empty: one that nobody holds), minutes until an idle VM deallocates itself, shell commands of the first boot."
+  type = object({
+    image           = optional(string, "2204")
+    admin_username  = optional(string, "ncdemo")
+    ssh_public_keys = optional(list(string), [])
+    idle_minutes    = optional(number, 15)
+    setup           = optional(string, "")
+  })
+  default = {}
+
+  validation {
+    condition     = contains(["2204", "2404"], var.vm.image)
+    error_message = "vm.image must be 2204 or 2404."
+  }
+
+  validation {
+    condition     = var.vm.idle_minutes >= 5 && var.vm.idle_minutes <= 1440
+    error_message = "vm.idle_minutes must be 5 to 1440."
+  }
+}
+
+variable "cost_guard" {
+  description = "Budget of the resource group (null: none) and who is told; the time of day, in UTC, at which all VMs are deallocated (null: never)."
+  type = object({
+    monthly_budget_usd = optional(number)
+    alert_emails       = optional(list(string), [])
+    shutdown_utc       = optional(string)
+  })
+  default = { shutdown_utc = "19:00" }
+
+  validation {
+    condition     = var.cost_guard.monthly_budget_usd == null || length(var.cost_guard.alert_emails) > 0
+    error_message = "cost_guard.monthly_budget_usd needs someone to tell; add alert_emails."
+  }
+
+  validation {
+    condition     = var.cost_guard.shutdown_utc == null ? true : can(regex("^([01][0-9]|2[0-3]):[0-5][0-9]$", var.cost_guard.shutdown_utc))
+    error_message = "cost_guard.shutdown_utc must be a time, 00:00 to 23:59, in UTC."
+  }
+}
