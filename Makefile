@@ -1,5 +1,5 @@
 # make demo: everything end to end on this machine.   make test: what CI runs.
-.PHONY: setup demo test lint lock check-manifests bench-packing bench-sampler bench-cli bench-preview bench-trl bench-resume
+.PHONY: setup demo test lint lock check-manifests bench-packing bench-sampler bench-cli bench-preview bench-trl bench-resume test-unsloth
 
 setup:
 	@scripts/setup_env.sh
@@ -9,6 +9,11 @@ demo: setup
 
 test: setup
 	@.venv/bin/python -m pytest -n 2 --dist loadscope -m "not slow and not gpu and not azure"
+
+# Unsloth has a set-up of its own: a gigabyte that nothing else needs.
+test-unsloth:
+	@scripts/setup_env.sh --extra train --extra demo --extra unsloth --venv .venv-unsloth
+	@.venv-unsloth/bin/python -m pytest tests/training/test_unsloth.py
 
 lint: setup
 	@.venv/bin/ruff check . && .venv/bin/ruff format --check .

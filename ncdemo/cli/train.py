@@ -43,6 +43,13 @@ def deepspeed(**given: Any) -> None:
     _train("deepspeed", **given)
 
 
+@command.command()
+@train_options
+def unsloth(**given: Any) -> None:
+    """Fine-tune adapters with Unsloth. Prints the run's folder."""
+    _train("unsloth", **given)
+
+
 def _train(strategy: str, config: str, overrides: tuple[str, ...], dry_run: bool, nproc: int | None, resume: Path | None) -> None:
     """Run a spec with this strategy, whichever the file names: one file serves all, so that they can be compared."""
     overrides = (*overrides, f"train.strategy={strategy}")

@@ -65,6 +65,7 @@ LAUNCHER = "accelerate.commands.launch"
 WORKLOADS = {
     "train accelerate": "workloads.training.accelerate",
     "train deepspeed": "workloads.training.deepspeed",
+    "train unsloth": "workloads.training.unsloth",
     "bench": "workloads.inference.bench",
 }
 """What runs a spec, by its kind; a training run's has its strategy beside it."""

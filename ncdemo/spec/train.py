@@ -65,13 +65,22 @@ class DeepSpeed(Spec):
         return self
 
 
+class Unsloth(Spec):
+    """What only Unsloth knows (used when train.strategy is unsloth)."""
+
+    load_in_4bit: bool = False
+    """Freeze the base model in 4-bit NF4 (QLoRA); the adapters stay fp32."""
+
+
 class Train(Spec):
     """How the weights are changed."""
 
-    strategy: Literal["accelerate", "deepspeed"] = "accelerate"
+    strategy: Literal["accelerate", "deepspeed", "unsloth"] = "accelerate"
     """Which library runs the training."""
     deepspeed: DeepSpeed = DeepSpeed()
     """DeepSpeed's own settings."""
+    unsloth: Unsloth = Unsloth()
+    """Unsloth's own settings."""
     method: Literal["full", "lora"] = "full"
     """All weights, or low-rank adapters beside frozen ones."""
     lora: Lora = Lora()
@@ -115,10 +124,13 @@ class Train(Spec):
 
     @model_validator(mode="after")
     def _section_fits_strategy(self) -> Self:
-        if self.strategy != "deepspeed" and self.deepspeed != DeepSpeed():
-            raise ValueError(
-                f"deepspeed settings have no effect with strategy: {self.strategy}; set train.strategy to deepspeed or remove them"
-            )
+        for name, section in (("deepspeed", self.deepspeed), ("unsloth", self.unsloth)):
+            if self.strategy != name and section != type(section)():
+                raise ValueError(
+                    f"{name} settings have no effect with strategy: {self.strategy}; set train.strategy to {name} or remove them"
+                )
+        if self.strategy == "unsloth" and self.method != "lora":
+            raise ValueError("strategy unsloth trains adapters alone; set train.method to lora")
         return self
 
 
@@ -171,3 +183,9 @@ class TrainSpec(Spec):
     """What is kept."""
     telemetry: Telemetry = Telemetry()
     """What is sampled and logged beside it."""
+
+    @model_validator(mode="after")
+    def _packing_fits(self) -> Self:
+        if self.train.strategy == "unsloth" and self.data.packing:
+            raise ValueError("data.packing has no effect with train.strategy: unsloth, whose attention sees no borders; set it to false")
+        return self

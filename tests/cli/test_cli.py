@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "help"
-HELP = [[], ["demo"], ["train"], ["train", "accelerate"], ["bench"], ["bench", "run"], ["report"], ["model"], ["data"], ["data", "download"],
-        ["data", "show"], ["spec"], ["spec", "schema"], ["spec", "check"], ["stack"], ["stack", "preview"],
-        ["stack", "new"], ["stack", "up"], ["stack", "destroy"], ["terraform"], ["terraform", "vars"], ["terraform", "parity"]]  # fmt: skip
+HELP = [[], ["demo"], ["train"], ["train", "accelerate"], ["train", "deepspeed"], ["train", "unsloth"], ["bench"], ["bench", "run"],
+        ["report"], ["model"], ["data"], ["data", "download"], ["data", "show"], ["spec"], ["spec", "schema"], ["spec", "check"],
+        ["stack"], ["stack", "preview"], ["stack", "new"], ["stack", "up"], ["stack", "destroy"],
+        ["terraform"], ["terraform", "vars"], ["terraform", "parity"]]  # fmt: skip
 
 
 def ncdemo(*args: str, cwd: Path | None = None, **env: str) -> subprocess.CompletedProcess:

@@ -58,10 +58,17 @@ def _fitting(data: dict[str, Any]) -> dict[str, Any]:
     if "models" in data:
         distinct = {(one.get("name", EMBEDDED_MODEL), one.get("revision")): one for one in data["models"]}
         data["models"] = [*distinct.values()]
-    if "lora" in data.get("train", {}):
-        data["train"]["method"] = "lora"
-    if data.get("train", {}).get("max_steps") is not None:
-        data["train"].pop("epochs", None)
+    if train := data.get("train"):
+        if "unsloth" in train or train.get("strategy") == "unsloth":
+            train |= {"strategy": "unsloth", "method": "lora", "deepspeed": {}}
+            data["data"] = data.get("data", {}) | {"packing": False}
+        elif "deepspeed" in train:
+            stage = 3 if train["deepspeed"].get("offload_params") else max(1, train["deepspeed"].get("zero_stage", 1))
+            train |= {"strategy": "deepspeed", "deepspeed": train["deepspeed"] | {"zero_stage": stage}}
+        if "lora" in train:
+            train["method"] = "lora"
+        if train.get("max_steps") is not None:
+            train.pop("epochs", None)
     if "max_model_len" in data or "sampling" in data:
         data["max_model_len"] = 1 + max(data.get("max_model_len", 16), 64, data.get("sampling", {}).get("max_new_tokens", 64))
     return data

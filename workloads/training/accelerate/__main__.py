@@ -27,7 +27,7 @@ OPTIMIZER = "optimizer.pt"
 class Accelerate:
     """See core/strategy.py for what each method promises."""
 
-    sharded = False
+    sharded, packs = False, True
 
     def __init__(self, spec: TrainSpec) -> None:
         self._train = train = spec.train

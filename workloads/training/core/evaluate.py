@@ -15,7 +15,7 @@ from torch.nn.functional import cross_entropy
 from ncdemo.spec.result import EvalRecord
 from ncdemo.spec.train import Eval
 from workloads.data.formats import Example
-from workloads.data.packing import pack, pack_rows
+from workloads.data.packing import pack, pack_rows, pad
 from workloads.data.tokens import TokenExample, prompt_text
 from workloads.run import progress
 from workloads.training.core.attention import PACKED
@@ -29,11 +29,12 @@ def evaluate(strategy: Any, tokens: Sequence[TokenExample], asked: Sequence[Exam
     start = time.perf_counter()
     model = strategy.unwrapped()
     model.eval()
-    model.set_attn_implementation(PACKED)
+    model.set_attn_implementation(PACKED if strategy.packs else "sdpa")
     sums = torch.zeros(6, dtype=torch.float64)  # nll, targets, first choices, answers, exact, field accuracy
     rows = pack_rows([len(t.ids) for t in tokens], range(len(tokens)), max(max_seq_len, 1024))
     for row, counts in share(rows, strategy):
-        batch = pack([tokens[i] for i in row])
+        examples = [tokens[i] for i in row]
+        batch = pack(examples) if strategy.packs else pad(examples, tokenizer.pad_token_id)
         with strategy.autocast():
             logits, targets = target_logits(model, batch, strategy.device)
         nll = cross_entropy(logits.float(), targets, reduction="sum")
@@ -44,7 +45,6 @@ def evaluate(strategy: Any, tokens: Sequence[TokenExample], asked: Sequence[Exam
         for answer, reference in _answers(strategy, model, asked, tokenizer, spec):
             fields = field_accuracy(answer, reference)
             sums[3:] += torch.tensor([1, answer.strip() == reference.strip(), math.nan if fields is None else fields])
-    model.set_attn_implementation(PACKED)
     model.train()
     nll, targets, first, answers, exact, fields = strategy.sum(sums).tolist()
     return EvalRecord(

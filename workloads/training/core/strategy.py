@@ -22,6 +22,8 @@ class Strategy(Protocol):
     """After setup: what really runs, e.g. DistributedDataParallel."""
     sharded: bool
     """Whether weights are spread over ranks, so that all must call the model equally often."""
+    packs: bool
+    """Whether its model keeps packed examples apart (attention.py). Without, data.packing is refused by the spec."""
 
     def load(self, spec: TrainSpec, checkpoint: Path | None) -> tuple[Any, Any]:
         """Return (tokenizer, model), mostly core/model.py's; `checkpoint` holds what a snapshot wrote."""

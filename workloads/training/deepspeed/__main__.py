@@ -28,6 +28,8 @@ CLASSES = {0: "AdamW", 1: "DeepSpeedZeroOptimizer", 2: "DeepSpeedZeroOptimizer",
 class DeepSpeed:
     """See core/strategy.py for what each method promises."""
 
+    packs = True
+
     def __init__(self, spec: TrainSpec) -> None:
         self._spec, self._train = spec, spec.train
         cpu = not torch.cuda.is_available()

@@ -54,6 +54,7 @@ def moments(engine: Any, *, keep: bool) -> dict[str, Any]:
         return {"step": 0}
     assert len(steps) == 1, steps
     found: dict[str, Any] = {"step": steps.pop()}
+    _link(engine)
     for name, parameter in _trained(engine):
         for key in MOMENTS:
             plain = _is_plain(engine)
@@ -73,11 +74,20 @@ def put(engine: Any, named: dict[str, torch.Tensor], saved: dict[str, Any]) -> N
     for flat, state in _optimizer_states(engine):
         state["step"] = torch.tensor(float(saved["step"]), device=flat.device if _fused(engine) else "cpu")
         state.update({key: torch.zeros_like(flat) for key in MOMENTS})
-    if hasattr(engine.optimizer, "_lazy_init_hp_params_optimizer_state"):  # stages 1 and 2: link parameters to the new tensors
-        engine.optimizer._lazy_init_hp_params_optimizer_state()
+    _link(engine)
     for name, parameter in _trained(engine):
         for key in MOMENTS:
             _put_moment(engine, parameter, key, saved[name][key])
+
+
+def _link(engine: Any) -> None:
+    """Tell stages 1 and 2 which moments belong to which parameter.
+
+    DeepSpeed 0.19 does it once, after the first step of the first parameter group, when the others have no moments yet.
+    """
+    if hasattr(engine.optimizer, "_lazy_init_hp_params_optimizer_state"):
+        engine.optimizer._hp_optimizer_states_linked = False
+        engine.optimizer._lazy_init_hp_params_optimizer_state()
 
 
 def _whole(parameter: torch.nn.Parameter) -> torch.Tensor:
