@@ -1,6 +1,7 @@
 """kill -9 at random moments, also while a checkpoint is written, also one rank of two: does every run end as if nothing had happened?
 
     python benchmarks/kill_soak.py --kills 50 --ranks 2
+    python benchmarks/kill_soak.py --kills 20 --uri az://checkpoints        # with AZURE_STORAGE_CONNECTION_STRING of an emulator
 
 A run is begun again after each kill until it is finished, and is then compared with an undisturbed one: weights, optimizer
 state and losses, bit for bit. Ends with 1 when anything differs. Ranks are forked after one import of everything, so that most
@@ -20,10 +21,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-STEPS = 24
 SPEC: dict[str, Any] = {
     "data": {"train_examples": 60, "eval_examples": 4, "max_seq_len": 256},
-    "train": {"max_steps": STEPS, "learning_rate": 0.01, "precision": "fp32"},
+    "train": {"learning_rate": 0.01, "precision": "fp32"},
     "eval": {"before": False, "every_steps": 9},
     "checkpoint": {"every_steps": 2, "keep": 2},
     "telemetry": {"sample_hz": 0.0, "mlflow_uri": None},
@@ -123,12 +123,13 @@ def make_model(folder: Path) -> Path:
     return folder
 
 
-def prepare(folder: Path, model: Path, ranks: int) -> Path:
+def prepare(folder: Path, model: Path, args: argparse.Namespace) -> Path:
     """Make a run directory with its spec."""
     from ncdemo.spec import TrainSpec, dump_spec
 
     folder.mkdir()
-    whole = {**SPEC, "model": {"name": str(model)}, "train": {**SPEC["train"], "processes": ranks}}
+    train = {**SPEC["train"], "processes": args.ranks, "max_steps": args.steps}
+    whole = {**SPEC, "model": {"name": str(model)}, "train": train, "checkpoint": {**SPEC["checkpoint"], "uri": args.uri}}
     spec = TrainSpec.model_validate_json(json.dumps(whole))
     (folder / "spec.yaml").write_text(dump_spec(spec))
     return folder
@@ -138,12 +139,17 @@ def outcome(folder: Path) -> dict[str, Any]:
     """Return what a run came to: every byte of its weights and optimizer, every loss."""
     import torch
 
-    last = max((folder / "checkpoints").glob("step-*"))
-    optimizer = torch.load(last / "optimizer.pt", weights_only=True)["state"]
+    from ncdemo.spec import TrainSpec, load_spec
+    from workloads.training.core.main import open_store
+
+    store = open_store(load_spec(folder / "spec.yaml", TrainSpec), folder)
+    last = store.steps()[0]
+    files = store.fetch(last, store.manifest(last))
+    optimizer = torch.load(files / "optimizer.pt", weights_only=True)["state"]
     steps = [json.loads(line) for line in (folder / "steps.jsonl").read_text().splitlines()]
     evals = [json.loads(line) for line in (folder / "evals.jsonl").read_text().splitlines()]
     return {
-        "last checkpoint": last.name,
+        "last checkpoint": last,
         "weights": (folder / "model" / "model.safetensors").read_bytes(),
         "optimizer": {f"{i} {k}": v.numpy().tobytes() for i, state in optimizer.items() for k, v in state.items()},
         "losses": [(s["step"], s["loss"], s["grad_norm"]) for s in steps],
@@ -173,15 +179,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--ranks", type=int, default=1)
+    parser.add_argument("--steps", type=int, default=24, help="of one run; a checkpoint every two")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--uri", help="where checkpoints go (default: the run directory)")
     args = parser.parse_args()
     draw, forge = random.Random(args.seed), Forge(args.ranks)
     kinds: dict[str, int] = {}
-    runs = attempts = 0
+    runs = 0
     with tempfile.TemporaryDirectory() as scratch:
         root = Path(scratch)
         model = make_model(root / "model")
-        whole = prepare(root / "whole", model, args.ranks)
+        whole = prepare(root / "whole", model, args)
         start = time.monotonic()
         forge.start(whole)
         assert set(forge.codes()) == {0}, (root / "whole.log").read_text()[-3000:]
@@ -189,15 +197,15 @@ def main() -> None:
         wanted = outcome(whole)
         while sum(kinds.values()) < args.kills:
             runs += 1
-            folder = prepare(root / f"run-{runs}", model, args.ranks)
+            folder = prepare(root / f"run-{runs}", model, args)
             codes: set[int] = set()
             while codes != {0}:
-                attempts += 1
                 pids = forge.start(folder)
-                if sum(kinds.values()) < args.kills and (kind := kill(pids, folder, longest_s, draw)):
+                kind = kill(pids, folder, longest_s, draw) if sum(kinds.values()) < args.kills else None
+                if kind:
                     kinds[kind] = kinds.get(kind, 0) + 1
                 codes = set(forge.codes())
-                if 2 in codes or attempts > 20 * args.kills:
+                if 2 in codes or (codes != {0} and kind is None):
                     sys.exit((root / f"run-{runs}.log").read_text()[-3000:])
             found = outcome(folder)
             different = [key for key in wanted if found[key] != wanted[key]]
@@ -207,7 +215,7 @@ def main() -> None:
                 )
     forge.close()
     counts = ", ".join(f"{n} x {kind}" for kind, n in sorted(kinds.items()))
-    print(f"{args.ranks} ranks: {sum(kinds.values())} kills ({counts}) over {runs} runs of {STEPS} steps: all ended bit-identical")
+    print(f"{args.ranks} ranks: {sum(kinds.values())} kills ({counts}) over {runs} runs of {args.steps} steps: all ended bit-identical")
 
 
 if __name__ == "__main__":

@@ -26,21 +26,26 @@ LEFTOVERS_S = 10.0
 
 
 class Stop:
-    """What signals have asked of this process: the first to end in good order, the second to end at once."""
+    """What signals, or an eviction, have asked of this process: to end in good order; a second signal, to end at once."""
 
     def __init__(self) -> None:
         self.since: float | None = None
-        """time.monotonic() of the first signal; None before it."""
+        """time.monotonic() of the first request; None before it."""
         self.name: str | None = None
         self.at_once = False
+        self._signalled = False
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._asked)
 
-    def _asked(self, number: int, _frame: Any) -> None:
+    def ask(self, name: str) -> None:
+        """Ask the workload to end in good order, for a reason; later ones change nothing."""
         if self.since is None:
-            self.since, self.name = time.monotonic(), signal.Signals(number).name
-        else:
-            self.at_once = True
+            self.since, self.name = time.monotonic(), name
+
+    def _asked(self, number: int, _frame: Any) -> None:
+        # The signal that follows an eviction's notice is no second request.
+        self.at_once, self._signalled = self._signalled, True
+        self.ask(signal.Signals(number).name)
 
 
 class Child:

@@ -21,6 +21,7 @@ from ncdemo.spec.job import (
     EXIT_INTERRUPTED,
     NCDEMO_EXIT_FILE,
     NCDEMO_RESULTS_URI,
+    NCDEMO_SCHEDULED_EVENTS_URL,
     SPEC_FILE,
     STOP_S,
     WORKLOAD_INTERRUPTED,
@@ -34,6 +35,7 @@ from ncdemo.spec.paths import runs_dir
 from ncdemo.spec.train import TrainSpec
 from workloads.attempt import EXIT_FILE, begin, finished, noted_codes, read_record, settle
 from workloads.child import Child, Stop
+from workloads.preemption import watch
 from workloads.run import LOG_FORMAT
 from workloads.storage import Storage
 from workloads.upload import Mirror
@@ -50,6 +52,7 @@ def main() -> int:
     path = parser.parse_args().spec
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format=LOG_FORMAT)
     try:
+        watch(os.environ.get(NCDEMO_SCHEDULED_EVENTS_URL), stop.ask)
         spec, node = load_run(path), Node.of(os.environ)
         job = job_name(spec, os.environ)
         if isinstance(spec, BenchSpec) and node.rank > 0:

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from ncdemo.infra.registry import REPOSITORY, image_tag
-from ncdemo.infra.storage import METRICS
+from ncdemo.infra.storage import CHECKPOINTS, METRICS
 from ncdemo.spec.job import (
     FILES_DIR,
     NCDEMO_CACHE,
+    NCDEMO_CHECKPOINT_URI,
     NCDEMO_JOB,
     NCDEMO_MASTER_ADDR,
     NCDEMO_NODES,
@@ -108,8 +109,8 @@ def environment(run: JobRun, name: str, master: str) -> dict[str, str]:
 
 
 def results_environment(account: Any) -> dict[str, Any]:
-    """Return where the run directory goes; `account` may be an Output."""
-    return {NCDEMO_RESULTS_URI: RESULTS, NCDEMO_STORAGE_ACCOUNT: account}
+    """Return where the run directory and the checkpoints go; `account` may be an Output."""
+    return {NCDEMO_RESULTS_URI: RESULTS, NCDEMO_CHECKPOINT_URI: f"az://{CHECKPOINTS}", NCDEMO_STORAGE_ACCOUNT: account}
 
 
 __all__ = ["FILES_DIR", "RESULTS", "Share", "environment", "job_id", "results_environment", "run_file", "share"]

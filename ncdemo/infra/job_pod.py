@@ -13,7 +13,16 @@ from ncdemo.infra.gpu_pool import GPU_TAINT, POOL_LABEL, SPOT_KEY
 from ncdemo.infra.job_namespace import FILES_CLAIM, RUNS_CLAIM, SERVICE_ACCOUNT, TOKEN_SECRET
 from ncdemo.infra.job_plan import SERVER_SHARE, Share, environment, results_environment, share
 from ncdemo.spec.capacity import ExistingCluster
-from ncdemo.spec.job import FILES_DIR, PORT, RUNS_DIR, SCRATCH_DIR, SPEC_FILE, job_command
+from ncdemo.spec.job import (
+    FILES_DIR,
+    NCDEMO_SCHEDULED_EVENTS_URL,
+    PORT,
+    RUNS_DIR,
+    SCHEDULED_EVENTS_URL,
+    SCRATCH_DIR,
+    SPEC_FILE,
+    job_command,
+)
 from ncdemo.spec.services import Images
 from ncdemo.spec.stack_file import HF_TOKEN, JobRun
 
@@ -93,6 +102,9 @@ def container(args: JobArgs, identity: str, own: Share) -> m.Manifest:
     env: dict[str, Any] = environment(args.run, identity, master) | (args.env or {})
     if args.account is not None:
         env |= results_environment(args.account)
+    if not args.existing and args.run.pool and args.run.pool.spot:
+        # The node's drain tells pods too, but not always and not always in time.
+        env[NCDEMO_SCHEDULED_EVENTS_URL] = SCHEDULED_EVENTS_URL
     entries = [{"name": key, "value": value} for key, value in env.items()]
     if args.has_token:
         entries.append({"name": "HF_TOKEN", "valueFrom": {"secretKeyRef": {"name": TOKEN_SECRET, "key": HF_TOKEN}}})

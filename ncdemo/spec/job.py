@@ -45,6 +45,8 @@ NCDEMO_CHECKPOINT_URI = "NCDEMO_CHECKPOINT_URI"
 """An fsspec URL, e.g. az://checkpoints; a run's checkpoints go to a folder in it (unset: into the run directory)."""
 NCDEMO_SCHEDULED_EVENTS_URL = "NCDEMO_SCHEDULED_EVENTS_URL"
 """Azure's Scheduled Events endpoint of this machine; a `Preempt` there stops the job as SIGTERM does (unset: nobody asks)."""
+SCHEDULED_EVENTS_URL = "http://169.254.169.254/metadata/scheduledevents?api-version=2020-07-01"
+"""That of every machine of Azure."""
 NCDEMO_EXIT_FILE = "NCDEMO_EXIT_FILE"
 """A file that each rank appends its exit code to when it fails: launchers make every code 1."""
 

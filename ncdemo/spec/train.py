@@ -187,5 +187,7 @@ class TrainSpec(Spec):
     @model_validator(mode="after")
     def _packing_fits(self) -> Self:
         if self.train.strategy == "unsloth" and self.data.packing:
-            raise ValueError("data.packing has no effect with train.strategy: unsloth, whose attention sees no borders; set it to false")
+            raise ValueError(
+                "data.packing has no effect with train.strategy: unsloth, whose attention sees no borders; set data.packing to false"
+            )
         return self

@@ -93,8 +93,8 @@ class Accelerate:
         return write
 
     def restore(self, folder: Path) -> None:
-        # The weights came with the model.
-        self._optimizer.load_state_dict(torch.load(folder / OPTIMIZER, map_location=self.device, weights_only=True))
+        # The weights came with the model; moments move to where their weights are.
+        self._optimizer.load_state_dict(torch.load(folder / OPTIMIZER, map_location="cpu", weights_only=True))
 
     def save(self, tokenizer: Any, folder: Path) -> None:
         if self.rank == 0:

@@ -59,6 +59,8 @@ def fit(
     attention = PACKED if spec.data.packing else "sdpa"
     model.train()
     model.set_attn_implementation(attention)
+    # Now: `setup` may leave each rank with a part of them.
+    trainable, parameters = model.num_parameters(only_trainable=True), model.num_parameters()
     forward = strategy.setup(model, _optimizer(model, spec.train))
     log.info("%d ranks of %s", strategy.world_size, strategy.engine)
     now = run.now if run else time.perf_counter
@@ -138,8 +140,8 @@ def fit(
         world_size=strategy.world_size,
         engine=strategy.engine,
         precision=strategy.precision,
-        trainable_parameters=sum(p.numel() for p in model.parameters() if p.requires_grad),
-        parameters=sum(p.numel() for p in model.parameters()),
+        trainable_parameters=trainable,
+        parameters=parameters,
         padding_fraction=1 - sum(s.tokens for s in at.steps) / at.computed_tokens,
         truncated_examples=truncated,
         before=before,
