@@ -1,6 +1,7 @@
 """The Dockerfile keeps the rules that hadolint checks, says what the specs say, and copies only what .dockerignore lets through."""
 
 import fnmatch
+import json
 import re
 import shlex
 import shutil
@@ -11,8 +12,11 @@ import pytest
 
 from ncdemo.infra.job_pod import GRACE_S
 from ncdemo.infra.manifests import USER_ID
+from ncdemo.spec.bench import BenchSpec
+from ncdemo.spec.common import EMBEDDED_MODEL
 from ncdemo.spec.images import IMAGES
 from ncdemo.spec.job import FILES_DIR, NCDEMO_CACHE, NCDEMO_RUNS, RUNS_DIR, SCRATCH_DIR, STOP_S, job_command
+from ncdemo.spec.stack_file import load_stack, stack_of
 from tests.image.dockerfile import Step, parse
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -49,8 +53,6 @@ def test_an_image_is_built_with_the_nvcc_of_its_torch(name: str) -> None:
 
 
 def test_the_image_starts_what_jobs_start() -> None:
-    import json
-
     assert tuple(json.loads(ONE_LINE["ENTRYPOINT"]) + json.loads(ONE_LINE["CMD"])) == job_command()
     assert ONE_LINE["USER"] == f"{USER_ID}:{USER_ID}"
     assert ONE_LINE["WORKDIR"] == SCRATCH_DIR
@@ -64,7 +66,6 @@ def test_the_image_starts_what_jobs_start() -> None:
 def test_what_a_job_sets_is_what_the_image_sets() -> None:
     """A plain `docker run` writes where a job does."""
     from ncdemo.infra.job_plan import environment
-    from ncdemo.spec.stack_file import load_stack
 
     run = load_stack(ROOT / "stacks" / "Pulumi.aks-dev.yaml").jobs[0]
     job = environment(run, "job", "master")
@@ -137,3 +138,28 @@ def test_what_is_copied_is_sent_and_secrets_are_not() -> None:
     assert _sent("workloads/configs/training/demo.yaml")
     private = [".env", ".git/config", "runs/a/result.json", ".venv/bin/python", "stacks/Pulumi.aks-dev.yaml", "workloads/.env"]
     assert [path for path in [*private, "ncdemo/__pycache__/a.pyc"] if _sent(path)] == []
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "stacks").glob("Pulumi.*.yaml")), ids=lambda path: path.name)
+def test_a_job_runs_in_an_image_that_has_what_it_needs(path: Path) -> None:
+    for run in load_stack(path).jobs:
+        extras = IMAGES[run.image].extras  # type: ignore[index]
+        models = run.run.models if isinstance(run.run, BenchSpec) else (run.run.model,)
+        assert "demo" in extras or all(model.name != EMBEDDED_MODEL for model in models), run.job.name
+        assert set(extras) & ({"vllm"} if isinstance(run.run, BenchSpec) and "vllm" in run.run.engines else {"train-cu12"}), run.job.name
+
+
+def test_unsloth_has_an_image_of_its_own() -> None:
+    given = {"target": "vm", "jobs": [{"name": "tune", "config": "workloads/configs/training/demo.yaml", "gpus": 0}]}
+    changes = {"train.strategy": "unsloth", "train.method": "lora", "data.packing": False}
+    for strategy, image in (("accelerate", "train"), ("unsloth", "unsloth")):
+        given["jobs"][0]["set"] = {} if strategy == "accelerate" else changes
+        assert stack_of("dev", given, {}).jobs[0].image == image
+
+
+def test_the_page_names_every_image_with_its_extras() -> None:
+    rows = [line for line in (ROOT / "docs" / "image.md").read_text().splitlines() if line.startswith("| `")]
+    named = {name: row for row in rows for name in re.findall(r"`(\w+)`", row)}
+    assert set(named) == set(IMAGES)
+    for name, image in IMAGES.items():
+        assert "12.2.2" in named[name] if "12.2.2" in image.base else "13.0.2" in named[name] or name == "mlflow"
