@@ -1,6 +1,6 @@
 """The Dockerfile is built for real, without Docker, and the job runs in the image as on a node: user 10001, a root that is read-only.
 
-pytest -m slow tests/image          # about 6 minutes; needs root, buildah and mmdebstrap (Debian's packages)
+pytest -m slow tests/image          # about 8 minutes on two cores; needs root, buildah and mmdebstrap (Debian's packages)
 
 Debian 12, which has Python 3.11, stands for the base image, and torch is the CPU build: no CUDA is compiled here.
 """
@@ -48,7 +48,8 @@ class Buildah:
     """Debian's builder, its images in a folder of the tests'."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
+        self.built = arguments("train", Target("ncdemo", "0.1.0"), cpu=True)
+        """Once: a commit made meanwhile is none that was built."""
         self.args = ["buildah", "--root", str(folder / "store"), "--runroot", str(folder / "run")]
 
     def __call__(self, *words: str, check: bool = True) -> subprocess.CompletedProcess:
@@ -59,7 +60,7 @@ class Buildah:
 
     def build(self, tag: str, *, check: bool = True, **changes: str) -> subprocess.CompletedProcess:
         """Build Dockerfile.uv as `ncdemo image build train --cpu` would, on the base at hand."""
-        words = {**arguments("train", Target("ncdemo", "0.1.0"), cpu=True), "BASE": "localhost/base", "LAST": "localhost/base"}
+        words = {**self.built, "BASE": "localhost/base", "LAST": "localhost/base"}
         words |= {"UV_IMAGE": "localhost/uv", "PIP_FIND_LINKS": WHEELS, **changes}
         flags = [word for pair in words.items() for word in ("--build-arg", "=".join(pair))]
         mount = ["--volume", f"{WHEELS}:{WHEELS}:ro"] if WHEELS.startswith("/") else []
@@ -126,8 +127,8 @@ def test_another_lock_is_refused(buildah: Buildah) -> None:
     assert 'test "$(sha256sum <uv.lock)"' in done.stdout.splitlines()[-1]
 
 
-def test_the_labels_say_what_is_in_it(pod: Pod) -> None:
-    labels, built = pod.config["Labels"], arguments("train", Target("ncdemo", "0.1.0"), cpu=True)
+def test_the_labels_say_what_is_in_it(pod: Pod, buildah: Buildah) -> None:
+    labels, built = pod.config["Labels"], buildah.built
     assert labels["org.opencontainers.image.revision"] == built["COMMIT"]
     assert labels["ncdemo.lock.sha256"] == built["LOCK_SHA256"]
     assert labels["ncdemo.extras"] == "train,demo"

@@ -41,7 +41,8 @@ def test_the_defaults_are_the_train_image() -> None:
 def test_an_image_is_built_with_the_nvcc_of_its_torch(name: str) -> None:
     """DeepSpeed and torch refuse to compile with the nvcc of another CUDA major version."""
     image = IMAGES[name]
-    uv = shutil.which("uv") or str(ROOT / ".uv" / "bin" / "uv")
+    own = ROOT / ".uv" / "bin" / "uv"
+    uv = str(own) if own.exists() else shutil.which("uv")
     words = [uv, "export", "-q", "--frozen", "--offline", "--no-config", "--no-emit-project", "--no-default-groups", "--no-hashes"]
     export = subprocess.run(
         [*words, *(w for e in image.extras for w in ("--extra", e))], cwd=ROOT, capture_output=True, text=True, check=True
