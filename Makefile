@@ -1,5 +1,5 @@
 # make demo: everything end to end on this machine.   make test: what CI runs.
-.PHONY: setup demo test lint lock check-manifests bench-packing bench-sampler bench-cli bench-preview bench-trl bench-resume test-unsloth
+.PHONY: setup demo test lint lock check-manifests bench-packing bench-sampler bench-cli bench-preview bench-trl bench-resume test-unsloth test-image
 
 setup:
 	@scripts/setup_env.sh
@@ -14,6 +14,10 @@ test: setup
 test-unsloth:
 	@scripts/setup_env.sh --extra train --extra demo --extra unsloth --venv .venv-unsloth
 	@.venv-unsloth/bin/python -m pytest tests/training/test_unsloth.py
+
+# The Dockerfile built and run without Docker; as root, with Debian's buildah and mmdebstrap.
+test-image: setup
+	@.venv/bin/python -m pytest -m slow tests/image
 
 lint: setup
 	@.venv/bin/ruff check . && .venv/bin/ruff format --check .

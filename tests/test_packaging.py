@@ -138,7 +138,7 @@ def test_everything_locked_has_a_hash() -> None:
         assert all(re.fullmatch("sha256:[0-9a-f]{64}", file["hash"]) for file in files), package["name"]
 
 
-OPTIONS = "allowed: --cpu --cuda --extra NAME --base --no-dev --venv DIR"
+OPTIONS = "allowed: --cpu --cuda --extra NAME --base --no-dev --no-project --venv DIR"
 MISTAKES = [
     (["--gpu"], {}, f"unknown option '--gpu'; {OPTIONS}"),
     (["train"], {}, f"unknown option 'train'; {OPTIONS}"),

@@ -1,4 +1,4 @@
-"""What a container or a systemd unit runs on each node of a job: one spec to its end, its results copied to storage.
+"""One spec to its end on one node of a job, its results copied to storage. A container reaches it by workloads.entrypoint.
 
     NCDEMO_JOB=tune-3f2a python -m workloads.job --spec /etc/ncdemo/run.yaml
 
@@ -10,7 +10,9 @@ import logging
 import os
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 from ncdemo.spec.base import SpecError
 from ncdemo.spec.bench import BenchSpec
@@ -45,15 +47,18 @@ UPLOAD_S = 5.0
 """Of the time to stop in, kept for the evidence."""
 
 
-def main() -> int:
+def main(ready: Callable[[TrainSpec | BenchSpec], None] | None = None, prog: str = "python -m workloads.job") -> int:
+    """Run the job of the command line's spec; `ready` sees the spec before anything is done, and may refuse with SpecError."""
     stop = Stop()
-    parser = argparse.ArgumentParser(prog="python -m workloads.job", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog=prog, description=__doc__.splitlines()[0])
     parser.add_argument("--spec", type=Path, default=Path(SPEC_FILE), help=f"the resolved spec (default: {SPEC_FILE})")
     path = parser.parse_args().spec
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format=LOG_FORMAT)
     try:
         watch(os.environ.get(NCDEMO_SCHEDULED_EVENTS_URL), stop.ask)
         spec, node = load_run(path), Node.of(os.environ)
+        if ready:
+            ready(spec)
         job = job_name(spec, os.environ)
         if isinstance(spec, BenchSpec) and node.rank > 0:
             LOG.info("a benchmark runs on node 0 alone: nothing to do on node %d", node.rank)
@@ -104,8 +109,12 @@ def _run(folder: Path, spec: TrainSpec | BenchSpec, node: Node, stop: Stop, pati
     return EXIT_INTERRUPTED if stopped else EXIT_FAILED
 
 
-if __name__ == "__main__":
-    status = main()
+def leave(status: int) -> NoReturn:
+    """End this process at once: Python's own exit would wait for an upload that hangs, beyond the time a node has left."""
     logging.shutdown()
-    # At once: Python's own exit would wait for an upload that hangs, beyond the time a node has left.
+    sys.stdout.flush()
     os._exit(status)
+
+
+if __name__ == "__main__":
+    leave(main())

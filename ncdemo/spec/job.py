@@ -61,7 +61,7 @@ WORKLOAD_INTERRUPTED = 130
 STOP_S = 25.0
 """From the signal to the end, upload included. A spot eviction is announced 30 s ahead."""
 
-JOB_MODULE = "workloads.job"
+JOB_MODULE = "workloads.entrypoint"
 JOB_ARGS = ("--spec", SPEC_FILE)
 LAUNCHER = "accelerate.commands.launch"
 WORKLOADS = {

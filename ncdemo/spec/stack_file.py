@@ -17,6 +17,7 @@ from ncdemo.spec.base import SpecError
 from ncdemo.spec.bench import BenchSpec
 from ncdemo.spec.capacity import Pool
 from ncdemo.spec.explain import where
+from ncdemo.spec.images import IMAGES
 from ncdemo.spec.job import load_run
 from ncdemo.spec.load import read_text, validate
 from ncdemo.spec.paths import PACKAGE
@@ -48,8 +49,8 @@ class JobRun:
     def image(self) -> str:
         """Name of the image whose environment holds what the run needs."""
         if isinstance(self.run, BenchSpec):
-            return next((engine for engine in self.run.engines if engine == "vllm"), "train")
-        return "train"
+            return next((engine for engine in self.run.engines if engine in IMAGES), "train")
+        return "unsloth" if self.run.train.strategy == "unsloth" else "train"
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,8 @@ GOLDEN = Path(__file__).parent.parent / "golden" / "help"
 HELP = [[], ["demo"], ["train"], ["train", "accelerate"], ["train", "deepspeed"], ["train", "unsloth"], ["bench"], ["bench", "run"],
         ["report"], ["model"], ["data"], ["data", "download"], ["data", "show"], ["spec"], ["spec", "schema"], ["spec", "check"],
         ["stack"], ["stack", "preview"], ["stack", "new"], ["stack", "up"], ["stack", "destroy"],
-        ["terraform"], ["terraform", "vars"], ["terraform", "parity"]]  # fmt: skip
+        ["terraform"], ["terraform", "vars"], ["terraform", "parity"],
+        ["image"], ["image", "build"], ["image", "push"], ["doctor"], ["doctor", "env"]]  # fmt: skip
 
 
 def ncdemo(*args: str, cwd: Path | None = None, **env: str) -> subprocess.CompletedProcess:

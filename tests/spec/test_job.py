@@ -39,7 +39,7 @@ def test_every_kind_and_strategy_has_a_workload() -> None:
 
 
 def test_what_a_node_runs() -> None:
-    assert job_command() == ("python", "-m", "workloads.job", "--spec", "/etc/ncdemo/run.yaml")
+    assert job_command() == ("python", "-m", "workloads.entrypoint", "--spec", "/etc/ncdemo/run.yaml")
 
 
 @pytest.mark.parametrize(
