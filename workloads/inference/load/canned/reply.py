@@ -33,7 +33,6 @@ class Script:
     """Tokens in each send."""
     closes: bool
     """The connection is closed (True) or kept after the last send."""
-    hangs: bool
 
 
 def ask(path: str, body: dict[str, Any], request_id: str) -> Ask:
@@ -66,7 +65,7 @@ def script(want: Ask, fault: str | None, burst: int, always_usage: bool) -> Scri
     usage = event(_usage(want, 0 if fault == "no_token" else want.tokens)) if want.usage or always_usage else b""
     done = event(_choice(want, {}, finish="length")) + (b"" if fault == "no_usage" else usage) + event(b"[DONE]") + END
     if fault == "no_token":
-        return Script(b"", [HEAD + role + done], [0], closes=False, hangs=False)
+        return Script(b"", [HEAD + role + done], [0], closes=False)
     early, first = (HEAD + role, b"") if fault == "empty_first" else (b"", HEAD + (role if want.chat else b""))
     sends, tokens = [piece for piece, _ in pieces], [count for _, count in pieces]
     sends[0] = first + sends[0]
@@ -76,7 +75,7 @@ def script(want: Ask, fault: str | None, burst: int, always_usage: bool) -> Scri
         "no_done": END,
         "hang_mid": b"",
         "malformed": event(b'{"id": "chatcmpl-') + done,
-        "bad_framing": b"zz\r\n" + done,
+        "bad_framing": b"zz\r\ndata: \n\n\r\n",
         "error_event": event(b'{"error": {"message": "canned error", "type": "server_error", "code": 500}}') + event(b"[DONE]") + END,
     }
     if fault in odd:
@@ -84,7 +83,7 @@ def script(want: Ask, fault: str | None, burst: int, always_usage: bool) -> Scri
         sends[-1] += odd[fault]
     else:
         sends[-1] += done
-    return Script(early, sends, tokens, closes=fault in ("truncate", "bad_framing"), hangs=fault == "hang_mid")
+    return Script(early, sends, tokens, closes=fault in ("truncate", "bad_framing"))
 
 
 def _pieces(want: Ask, burst: int, width: int) -> list[tuple[bytes, int]]:

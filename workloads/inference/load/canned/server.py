@@ -60,7 +60,7 @@ class Server:
         self._connections: dict[int, Connection] = {}
         self._due: list[tuple[int, int, Connection]] = []
         self._eager: dict[Connection, None] = {}
-        self._requests = self._prompt_tokens = self._output_tokens = 0
+        self._accepted = self._requests = self._prompt_tokens = self._output_tokens = 0
         self._stall_ns: int | None = None
 
     def serve(self) -> None:
@@ -89,6 +89,7 @@ class Server:
         with suppress(BlockingIOError):
             while True:
                 sock, _ = self._listener.accept()
+                self._accepted += 1
                 sock.setblocking(False)
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 self._connections[sock.fileno()] = Connection(sock)
@@ -131,7 +132,12 @@ class Server:
             model = {"id": self.config.model, "object": "model", "owned_by": "canned", "max_model_len": self.config.max_model_len}
             self._send(connection, reply.response(200, {"object": "list", "data": [model]}))
         elif path == "/metrics":
-            counters = {"requests": self._requests, "prompt_tokens": self._prompt_tokens, "generation_tokens": self._output_tokens}
+            counters = {
+                "connections": self._accepted,
+                "requests": self._requests,
+                "prompt_tokens": self._prompt_tokens,
+                "generation_tokens": self._output_tokens,
+            }
             text = "".join(f"# TYPE canned:{name}_total counter\ncanned:{name}_total {value}\n" for name, value in counters.items())
             self._send(connection, reply.response(200, text.encode(), "text/plain; version=0.0.4"))
         else:
