@@ -58,7 +58,7 @@ def _tell(replies: BinaryIO, kind: str, value: object) -> None:
 
 def _teller(replies: BinaryIO) -> Callable[[int], None]:
     """Return what tells the number of ended requests, twice a second at most."""
-    said_s, said = 0.0, -1
+    said_s, said = 0.0, 0
 
     def tick(done: int) -> None:
         nonlocal said_s, said
