@@ -12,6 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from errno import ECONNREFUSED
+from typing import Any
 
 from workloads.inference.load import failures
 from workloads.inference.load.connection import READ_BYTES, WOULD_BLOCK, Connection, Exchange
@@ -22,8 +23,8 @@ from workloads.inference.load.timer import Timer
 
 TICK_NS = 50_000_000
 """How often time-outs and idle connections are looked at."""
-# A read that ends a chunked response ends in this, or is so short that it is the rest of it.
-ENDS = frozenset((b"0\r\n\r\n", b"\r\n\r\n", b"\n\r\n", b"\r\n", b"\n"))
+EVENT_END = b"\n\n\r\n"
+"""A chunk that ends with an event ends so; the last chunk of a response doesn't."""
 
 
 class Client:
@@ -41,6 +42,7 @@ class Client:
         self.pool = Pool(target, self._epoll)
         self._total, self.done = len(requests), 0
         self.exchanges: list[Exchange] = []
+        self._streams: dict[int, tuple[Callable[[int], bytes], Callable[[Any], None]]] = {}
 
     def run(self, start_ns: int) -> list[Exchange]:
         """Send everything, from start_ns on the clock of perf_counter_ns; return when the last request has ended."""
@@ -61,17 +63,27 @@ class Client:
         self._epoll.close()
 
     def _loop(self, tick_ns: int) -> None:
-        poll, clock, by_fd, receive, due_ns = self._epoll.poll, time.perf_counter_ns, self.pool.by_fd, self._receive, self._due_ns
+        """The hot path is the first branch: a stream whose head is known. `streams` holds what it needs, and nothing else does."""
+        poll, clock, streams, due_ns = self._epoll.poll, time.perf_counter_ns, self._streams, self._due_ns
         while self.done < self._total:
             self._timer.set(min(due_ns[0], tick_ns) if due_ns else tick_ns)
             for fd, mask in poll():
-                connection = by_fd.get(fd)
-                if connection is None:
-                    self._timer.clear()
-                elif mask == IN and connection.ready:
-                    receive(connection)
+                stream = streams.get(fd)
+                if stream is not None and mask == IN:
+                    recv, append = stream
+                    try:
+                        data = recv(READ_BYTES)
+                        append(clock())
+                        append(data)
+                        # Most reads are whole events; the last one, none and a torn one are not.
+                        if data[-4:] != EVENT_END:
+                            self._look(self.pool.by_fd[fd])
+                    except WOULD_BLOCK:
+                        pass
+                    except OSError as error:
+                        self._lost(self.pool.by_fd[fd], error)
                 else:
-                    self._special(connection, mask)
+                    self._other(fd, mask)
                 # Here too, since a round over many streams takes a while.
                 if due_ns and due_ns[0] <= clock():
                     self._send_due()
@@ -83,7 +95,7 @@ class Client:
                 tick_ns = now + TICK_NS
 
     def _receive(self, connection: Connection) -> None:
-        """Stamp and keep what has arrived."""
+        """Stamp and keep what has arrived on a connection whose response has only begun, or that should be idle."""
         try:
             data = connection.recv(READ_BYTES)
         except WOULD_BLOCK:
@@ -92,20 +104,23 @@ class Client:
             self._lost(connection, error)
             return
         now = time.perf_counter_ns()
-        exchange = connection.exchange
-        if not data or exchange is None:
+        if connection.exchange is None:
             self._lost(connection, None)
             return
-        log = exchange.log
-        log.append(now)
-        log.append(data)
-        if data[-5:] in ENDS or not connection.head_seen:
-            self._look(connection, exchange, now)
+        connection.exchange.log += (now, data)
+        self._look(connection)
 
-    def _look(self, connection: Connection, exchange: Exchange, now: int) -> None:
+    def _look(self, connection: Connection) -> None:
         """See whether the response is complete; read its head once."""
-        data = exchange.log[-1] if connection.head_seen else b"".join(exchange.log[1::2])
-        if not connection.head_seen:
+        exchange = connection.exchange
+        assert exchange
+        now, data = exchange.log[-2:]
+        if not data:
+            del exchange.log[-2:]
+            self._lost(connection, None)
+            return
+        if connection.fd not in self._streams:
+            data = b"".join(exchange.log[1::2])
             head = Head.of(data)
             if head is None:
                 return
@@ -116,18 +131,23 @@ class Client:
                 return
             if not head.chunked:
                 return  # ends when the server closes
-            connection.head_seen = True
+            self._streams[connection.fd] = (connection.recv, exchange.log.append)
         if ends_chunked(data, exchange.log):
             self._end(connection, now)
 
     def _end(self, connection: Connection, now: int) -> None:
         """A response is complete: the connection is free, and in a closed loop the next request is due."""
         if connection.keeps and not connection.unsent:
+            self._streams.pop(connection.fd, None)
             self.pool.release(connection, now)
         else:
-            connection.exchange = None
-            self.pool.drop(connection)
+            self._drop(connection)
         self._count(now)
+
+    def _drop(self, connection: Connection) -> None:
+        self._streams.pop(connection.fd, None)
+        connection.exchange = None
+        self.pool.drop(connection)
 
     def _count(self, now: int) -> None:
         self.done += 1
@@ -137,8 +157,7 @@ class Client:
     def _lost(self, connection: Connection, error: OSError | None) -> None:
         """The connection ended. What its request has so far says later how bad that is."""
         exchange, connecting = connection.exchange, not connection.ready
-        connection.exchange = None
-        self.pool.drop(connection)
+        self._drop(connection)
         if exchange is not None:
             if connecting and error is not None:
                 self._unconnected(exchange, error)
@@ -176,11 +195,16 @@ class Client:
         if not complete:
             self.pool.wait_to_write(connection, True)
 
-    def _special(self, connection: Connection, mask: int) -> None:
-        """A connection that is still connecting, has more to send, or broke."""
+    def _other(self, fd: int, mask: int) -> None:
+        """The timer, or a connection that is still connecting, waits for its response's head, has more to send, or broke."""
+        connection = self.pool.by_fd.get(fd)
+        if connection is None:
+            self._timer.clear()
+            return
         if not connection.ready:
             try:
-                if not self.pool.go_on(connection):
+                # Without OUT the event is an earlier connection's, which had this number in the same round.
+                if mask == IN or not self.pool.go_on(connection):
                     return
             except OSError as error:
                 self._lost(connection, error)
@@ -197,8 +221,7 @@ class Client:
             exchange = connection.exchange
             if exchange is not None and now - exchange.sent_ns > self._timeout_ns:
                 exchange.failure, exchange.detail = failures.TIMEOUT, f"no end after {self._timeout_ns / 1e9:g} s"
-                connection.exchange = None
-                self.pool.drop(connection)
+                self._drop(connection)
                 self._count(now)
         self.pool.renew(now)
         if self._on_tick is not None:

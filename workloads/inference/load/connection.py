@@ -7,7 +7,7 @@ import ssl
 from functools import partial
 from typing import Any
 
-READ_BYTES = 65536
+READ_BYTES = 16384
 WOULD_BLOCK = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
@@ -28,7 +28,7 @@ class Exchange:
 class Connection:
     """`recv(n)` returns what is there, b"" at the end, or raises one of WOULD_BLOCK or OSError."""
 
-    __slots__ = ("exchange", "fd", "head_seen", "idle_since_ns", "keeps", "ready", "recv", "sock", "tls", "unsent", "used")
+    __slots__ = ("exchange", "fd", "idle_since_ns", "keeps", "ready", "recv", "sock", "tls", "unsent", "used")
 
     def __init__(self, address: tuple[Any, ...], family: int, context: ssl.SSLContext | None, hostname: str) -> None:
         sock = socket.socket(family, socket.SOCK_STREAM)
@@ -49,8 +49,6 @@ class Connection:
         self.ready = False
         """Connected, and for TLS shaken hands."""
         self.exchange: Exchange | None = None
-        self.head_seen = False
-        """The response on it is known to be chunked: only its end is looked for."""
         self.keeps = True
         self.unsent = b""
         self.idle_since_ns = 0

@@ -1,37 +1,20 @@
 """What arrived, read after the window: stamps and bytes of one exchange to an answer's facts.
 
-An event's stamp is that of the read that brought its last byte. Most events of a stream are alike but for their text, so that is
-used: those that begin and end as the first token's event does have only their text read as JSON, all of them at once.
+An event's stamp is that of the read that brought its last byte. This is the long way, for any form of a stream and anything that
+is wrong with it; likeness.py is the quick one for the common form.
 """
 
-import json
 import re
-from dataclasses import dataclass, field
 from itertools import accumulate
-from typing import Any
 
 from workloads.inference.frameworks.base import Answer
 from workloads.inference.load import failures
 from workloads.inference.load.connection import Exchange
+from workloads.inference.load.likeness import read_alike
 from workloads.inference.load.response import Head, chunks
+from workloads.inference.load.tally import Tally, parsed
 
 BORDER = re.compile(rb"\r?\n\r?\n|\r\r")
-TEXT = re.compile(rb'"(?:content|text)": ?("[^"\\]+")')
-
-
-@dataclass
-class Tally:
-    """What the events of a stream said so far."""
-
-    stamps: list[int] = field(default_factory=list)
-    texts: list[str] = field(default_factory=list)
-    ids: list[list[int] | None] = field(default_factory=list)
-    running: list[int | None] = field(default_factory=list)
-    usage: dict[str, Any] | None = None
-    finish_reason: str | None = None
-    done: bool = False
-    error: str | None = None
-    events: int = 0
 
 
 def answer(exchange: Exchange) -> tuple[Answer, int]:
@@ -46,6 +29,9 @@ def answer(exchange: Exchange) -> tuple[Answer, int]:
     elif head.status != 200:
         start = b"".join(p for _, p in _body(raw, head))[:200].decode("utf-8", "replace")
         _fail(result, failures.of_status(head.status), f"HTTP {head.status}: {start}")
+    elif (quick := read_alike(raw, head, exchange)) is not None:
+        tally = quick
+        _judge(tally, exchange, result)
     else:
         _read(raw, head, exchange, tally, result)
     if exchange.failure is not None:  # what our own client saw comes first: a time-out explains a missing end
@@ -55,15 +41,19 @@ def answer(exchange: Exchange) -> tuple[Answer, int]:
 
 
 def _read(raw: bytes, head: Head, exchange: Exchange, tally: Tally, result: Answer) -> None:
-    """Read a stream; say what is wrong with it."""
+    """Read a stream event by event; say what is wrong with it."""
     try:
-        where, events = _events(raw, head)
-        if not _alike(events, _stamped(where, exchange), tally):
-            for stamp, event in zip(_stamped(where, exchange), events, strict=True):
-                _event(event, stamp, tally)
+        ends, events = _events(raw, head)
+        for stamp, event in zip(_stamped(ends, exchange), events, strict=True):
+            tally.take(parsed(event), stamp)
     except ValueError as error:
         _fail(result, failures.MALFORMED, f"event {tally.events + 1} of the stream: {error}")
         return
+    _judge(tally, exchange, result)
+
+
+def _judge(tally: Tally, exchange: Exchange, result: Answer) -> None:
+    """Say what a stream whose events are all good still lacks."""
     if tally.error is not None:
         _fail(result, failures.ERROR_EVENT, f"the stream holds an error: {tally.error}")
     elif not tally.done and tally.finish_reason is None:
@@ -119,80 +109,6 @@ def _stamped(ends: list[int], exchange: Exchange) -> list[int]:
             i += 1
         stamps.append(log[2 * i])
     return stamps
-
-
-def _alike(events: list[bytes], stamps: list[int], tally: Tally) -> bool:
-    """Read the stream by the likeness of its events; return False, with nothing done, where they aren't."""
-    first = next((i for i, event in enumerate(events) if TEXT.search(event)), None)
-    if first is None or first > 1:
-        return False
-    found = TEXT.search(events[first])
-    assert found
-    before, after = events[first][: found.start(1)], events[first][found.end(1) :]
-    a, b, last = len(before), -len(after), first
-    literals = []
-    for event in events[first:]:
-        if not (event.startswith(before) and event.endswith(after)):
-            break
-        literals.append(event[a:b])
-        last += 1
-    try:
-        texts = json.loads(b"[" + b",".join(literals) + b"]")
-    except ValueError:
-        return False
-    if len(texts) != len(literals) or not all(type(text) is str and text for text in texts):
-        return False
-    probe = Tally()
-    _event(events[first], 0, probe)
-    if probe.texts != texts[:1] or probe.ids != [None] or probe.running != [None] or probe.finish_reason:
-        return False
-    for i in range(first):
-        _event(events[i], stamps[i], tally)
-    tally.texts += texts
-    tally.stamps += stamps[first:last]
-    tally.ids += [None] * len(texts)
-    tally.running += [None] * len(texts)
-    tally.events += len(texts)
-    for i in range(last, len(events)):
-        _event(events[i], stamps[i], tally)
-    return True
-
-
-def _event(event: bytes, stamp: int, tally: Tally) -> None:
-    """Take one event; ValueError when it isn't a JSON object of the expected form."""
-    if event == b"[DONE]":
-        tally.done = True
-        tally.events += 1
-        return
-    try:
-        said = json.loads(event)
-    except ValueError as error:
-        raise ValueError(f"not JSON ({error}): {event[:120].decode('utf-8', 'replace')}") from None
-    if not isinstance(said, dict):
-        raise ValueError(f"not an object: {event[:120].decode('utf-8', 'replace')}")
-    tally.events += 1
-    if said.get("error"):
-        tally.error = tally.error or json.dumps(said["error"])[:200]
-        return
-    if said.get("usage"):
-        tally.usage = said["usage"]
-    for choice in said.get("choices") or ():
-        text, ids = _said(choice), choice.get("token_ids")
-        if text or ids:
-            tally.stamps.append(stamp)
-            tally.texts.append(text)
-            tally.ids.append(ids)
-            tally.running.append((said.get("usage") or {}).get("completion_tokens"))
-        tally.finish_reason = choice.get("finish_reason") or tally.finish_reason
-
-
-def _said(choice: dict[str, Any]) -> str:
-    """Return the text that a choice carries: content, reasoning, or a tool call."""
-    if "text" in choice:
-        return choice["text"] or ""
-    delta = choice.get("delta") or {}
-    calls = "".join((c.get("function") or {}).get(part) or "" for c in delta.get("tool_calls") or () for part in ("name", "arguments"))
-    return (delta.get("reasoning_content") or delta.get("reasoning") or "") + (delta.get("content") or "") + calls
 
 
 def _take(tally: Tally, result: Answer) -> None:

@@ -65,7 +65,7 @@ class Pool:
         return self._idle.pop() if self._idle else self.open()
 
     def release(self, connection: Connection, now_ns: int) -> None:
-        connection.exchange, connection.head_seen = None, False
+        connection.exchange = None
         connection.used, connection.idle_since_ns = True, now_ns
         self._idle.append(connection)
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 
@@ -20,22 +21,25 @@ class Head:
     def of(data: bytes) -> "Head | None":
         """Read a response's head, or return None while it is not all there. A broken one has status 0."""
         end = data.find(b"\r\n\r\n")
-        if end < 0:
-            return None
-        lines = data[:end].decode("latin-1").lower().split("\r\n")
-        fields = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines[1:])}
-        words, length = lines[0].split(), fields.get("content-length", "")
-        status = int(words[1]) if len(words) > 1 and words[0].startswith("http/1.") and words[1].isdecimal() else 0
-        chunked = "chunked" in fields.get("transfer-encoding", "")
-        known = int(length) if length.isdecimal() and not chunked else 0 if status in (0, 204, 304) else None
-        keeps = status > 0 and "close" not in fields.get("connection", "") and (chunked or known is not None)
-        return Head(status, end + 4, known, chunked, keeps and words[0] != "http/1.0")
+        return _head(data[:end]) if end >= 0 else None
+
+
+@lru_cache(64)
+def _head(data: bytes) -> Head:
+    lines = data.decode("latin-1").lower().split("\r\n")
+    fields = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines[1:])}
+    words, length = lines[0].split(), fields.get("content-length", "")
+    status = int(words[1]) if len(words) > 1 and words[0].startswith("http/1.") and words[1].isdecimal() else 0
+    chunked = "chunked" in fields.get("transfer-encoding", "")
+    known = int(length) if length.isdecimal() and not chunked else 0 if status in (0, 204, 304) else None
+    keeps = status > 0 and "close" not in fields.get("connection", "") and (chunked or known is not None)
+    return Head(status, len(data) + 4, known, chunked, keeps and words[0] != "http/1.0")
 
 
 def ends_chunked(data: bytes, log: list[Any]) -> bool:
     """Return whether a chunked response ends with its last read, `data`. `log` is stamp, bytes, ... of all of them."""
     if len(data) < 7:
-        data = b"".join(log[-7::2])
+        data = b"".join(log[1::2][-7:])
     if not data.endswith(b"\r\n0\r\n\r\n"):
         return False
     if b"[DONE]" in data[-64:]:
