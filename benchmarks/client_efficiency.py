@@ -28,11 +28,12 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=64)
     parser.add_argument("--short", type=int, default=256, help="requests of the short run (default: 256)")
     parser.add_argument("--long", type=int, default=1536, help="requests of the long run (default: 1536)")
+    parser.add_argument("--burst", type=int, default=1, help="events in one send of the server (default: 1)")
     parser.add_argument("--tools", nargs="*", help="only these")
     parser.add_argument("--repeats", type=int, default=3, help="of ours, whose runs take a second (default: 3; the median counts)")
     args = parser.parse_args()
     tools: dict[str, dict[str, object]] = {}
-    with tempfile.TemporaryDirectory() as name, canned() as url:
+    with tempfile.TemporaryDirectory() as name, canned("--burst", str(args.burst)) as url:
         folder, tokenizer = Path(name), embedded_model()
         for tool in commands(Job(url, tokenizer, folder, 1, 1, 1)):
             if args.tools is None or tool in args.tools:

@@ -4,7 +4,9 @@ import heapq
 import json
 import select
 import socket
+import struct
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, TextIO
@@ -12,6 +14,18 @@ from typing import Any, TextIO
 from workloads.inference.load.canned import reply
 from workloads.inference.load.canned.faults import drawn
 from workloads.inference.load.timer import Timer
+
+SO_TIMESTAMPNS = 35  # <asm-generic/socket.h>; Python has no name for it
+
+
+def _arrived_ns(extra: list[tuple[int, int, bytes]]) -> int:
+    """Return when the kernel got the bytes, on the clock of perf_counter_ns: many requests may wait until they are read."""
+    now = time.perf_counter_ns()
+    for level, kind, data in extra:
+        if (level, kind) == (socket.SOL_SOCKET, SO_TIMESTAMPNS) and len(data) >= 16:
+            seconds, nanoseconds = struct.unpack("qq", data[:16])
+            return now - max(0, time.time_ns() - seconds * 1_000_000_000 - nanoseconds)
+    return now
 
 
 @dataclass(frozen=True)
@@ -92,6 +106,7 @@ class Server:
                 self._accepted += 1
                 sock.setblocking(False)
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                sock.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
                 self._connections[sock.fileno()] = Connection(sock)
                 self._epoll.register(sock, select.EPOLLIN)
 
@@ -101,12 +116,12 @@ class Server:
         if not mask & ~select.EPOLLOUT:
             return
         try:
-            data = connection.sock.recv(1 << 20)
+            data, extra, _, _ = connection.sock.recvmsg(1 << 20, 64)
         except BlockingIOError:
             return
         except OSError:
-            data = b""
-        now = time.perf_counter_ns()
+            data, extra = b"", []
+        now = _arrived_ns(extra)
         if not data:
             self._close(connection)
             return
@@ -152,7 +167,7 @@ class Server:
             raise SystemExit(9)
         try:
             asked = json.loads(body)
-            want = reply.ask(path, asked, str(ordinal))
+            want = reply.ask(path, asked)
         except (ValueError, TypeError, AttributeError):
             self._send(connection, reply.response(400, {"error": {"message": "the body is not a JSON request"}}))
             return
@@ -239,7 +254,7 @@ class Server:
         if not connection.unsent and connection.script is not None and connection not in self._eager:
             self._schedule(connection)
 
-    def _log(self, connection: Connection, tokens: list[int] | None = None) -> None:
+    def _log(self, connection: Connection, tokens: Sequence[int] | None = None) -> None:
         if self.config.log is not None:
             stamps = {"received_ns": connection.received_ns, "send_ns": connection.send_ns, "tokens": tokens or []}
             self.config.log.write(json.dumps(connection.about | stamps) + "\n")
