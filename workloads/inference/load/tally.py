@@ -7,7 +7,7 @@ from typing import Any
 
 @dataclass
 class Tally:
-    """stamps, texts, ids and running have one entry for each chunk with tokens; ids and running None where a server tells none."""
+    """stamps, ids and running have one entry for each chunk with tokens; ids and running None where a server tells none."""
 
     stamps: list[int] = field(default_factory=list)
     texts: list[str] = field(default_factory=list)
@@ -23,13 +23,13 @@ class Tally:
     def said(self) -> tuple[list[str], list[Any], list[Any], dict[str, Any] | None, str | None]:
         return self.texts, self.ids, self.running, self.usage, self.finish_reason
 
-    def add_alike(self, texts: list[str], stamps: list[int]) -> None:
-        """Add events that carry a text and nothing else."""
-        self.texts += texts
+    def add_alike(self, text: str, stamps: list[int]) -> None:
+        """Add events that carry a text and nothing else; `text` is all of theirs."""
+        self.texts.append(text)
         self.stamps += stamps
-        self.ids += [None] * len(texts)
-        self.running += [None] * len(texts)
-        self.events += len(texts)
+        self.ids += [None] * len(stamps)
+        self.running += [None] * len(stamps)
+        self.events += len(stamps)
 
     def take(self, said: Any, stamp: int) -> None:
         """Take one event as JSON; None is [DONE]. ValueError when it isn't an object."""
