@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import resource
 import socket
 import statistics
 from collections.abc import Callable
@@ -126,3 +127,13 @@ def test_stamps_are_the_servers_own(canned: Callable[..., str], sends: Callable[
     late_ms = [(a - s) / 1e6 for answer in answers for a, s in zip(answer.chunk_ns, sent[answer.index], strict=True)]
     assert min(late_ms) > 0
     assert statistics.median(late_ms) < 2
+
+
+def test_more_connections_than_a_shell_allows(canned: Callable[..., str]) -> None:
+    """1,500 open at once: the usual limit of 1,024 files is raised."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if most < 4096:
+        pytest.skip(f"this system allows {most} open files, whatever a process asks for")
+    result = run(plan(canned("--ttft-ms", "1500"), 1500, closed(1500), tokens=1))
+    assert {a.failure for a in result.answers} == {None}
+    assert result.report.connections_opened == 1500

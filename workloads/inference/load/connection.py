@@ -2,6 +2,7 @@
 
 import errno
 import os
+import resource
 import socket
 import ssl
 from functools import partial
@@ -9,6 +10,12 @@ from typing import Any
 
 READ_BYTES = 16384
 WOULD_BLOCK = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
+
+
+def allow_many() -> None:
+    """Raise this process's limit of open files to what it may be: each connection is one, and shells give 1,024."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 class Exchange:

@@ -22,7 +22,9 @@ class Pool:
         self._context = ssl.create_default_context() if target.tls else None
         self._family, self._address, self._unresolved = socket.AF_INET, (), None
         try:
-            self._family, _, _, _, self._address = socket.getaddrinfo(*target.address, type=socket.SOCK_STREAM)[0]
+            found = socket.getaddrinfo(*target.address, type=socket.SOCK_STREAM)
+            # Servers of models listen on IPv4 unless told otherwise, and localhost may name IPv6 first.
+            self._family, _, _, _, self._address = min(found, key=lambda info: info[0] != socket.AF_INET)
         except OSError as error:
             self._unresolved = error
         self.by_fd: dict[int, Connection] = {}

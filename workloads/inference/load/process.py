@@ -16,6 +16,7 @@ from typing import BinaryIO
 
 from workloads.inference.frameworks.base import Answer
 from workloads.inference.load.client import Client
+from workloads.inference.load.connection import allow_many
 from workloads.inference.load.parse import answer
 from workloads.inference.load.share import START, Cost, Share
 
@@ -27,6 +28,7 @@ def main() -> None:
     os.dup2(2, 1)
     share: Share = pickle.load(sys.stdin.buffer)
     _end_with(share.parent)
+    allow_many()
     if share.core is not None:
         os.sched_setaffinity(0, {share.core})
     client = Client(share.target, share.requests, share.due_ns, share.concurrency, on_tick=_teller(replies))

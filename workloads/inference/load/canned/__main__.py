@@ -11,6 +11,7 @@ from contextlib import ExitStack
 from ncdemo.spec.base import SpecError
 from workloads.inference.load.canned.faults import FAULTS, parse
 from workloads.inference.load.canned.server import Config, Server
+from workloads.inference.load.connection import allow_many
 
 
 def main() -> None:
@@ -32,6 +33,7 @@ def main() -> None:
     args = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     signal.signal(signal.SIGINT, lambda *_: sys.exit(0))
+    allow_many()
     with ExitStack() as stack:
         options = vars(args) | {"log": stack.enter_context(open(args.log, "w", encoding="utf-8")) if args.log else None}
         try:
