@@ -30,7 +30,7 @@ def main() -> None:
     parser.add_argument("--streams", type=int, default=64)
     parser.add_argument("--tokens", type=int, default=64)
     parser.add_argument("--short", type=int, default=256, help="requests of the short run (default: 256)")
-    parser.add_argument("--long", type=int, default=1536, help="requests of the long run (default: 1536)")
+    parser.add_argument("--long", type=int, default=3072, help="requests of the long run (default: 3072)")
     parser.add_argument("--burst", type=int, default=4, help="events in one send of the server (default: 4)")
     parser.add_argument("--tools", nargs="*", help="only these")
     parser.add_argument("--repeats", type=int, default=3, help="of ours, whose runs take a second (default: 3; the median counts)")

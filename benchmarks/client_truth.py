@@ -45,15 +45,29 @@ def _measure(tool: str, tokenizer: Path, args: argparse.Namespace) -> dict[str, 
         log = folder / "sends.jsonl"
         with canned("--ttft-ms", "20", "--itl-ms", "20", "--log", str(log)) as url:
             job = Job(url, tokenizer, folder, args.requests, args.streams, args.tokens)
-            run(commands(job)[tool], folder / "log.txt")
+            extra = ["--save", str(folder / "answers.jsonl")] if tool == "ncdemo" else []
+            run(commands(job)[tool] + extra, folder / "log.txt")
         sends = [json.loads(line) for line in log.read_text().splitlines()]
         # A tool may send a request or more to warm up; those come first.
         sends = [s for s in sends if len(s["send_ns"]) == args.tokens][-args.requests :]
         truth = _percentiles([(s["send_ns"][0] - s["received_ns"]) / 1e6 for s in sends],
                              [(b - a) / 1e6 for s in sends for a, b in pairwise(s["send_ns"])])  # fmt: skip
         said = READERS[tool](folder)
+        stamps = _stamps(folder / "answers.jsonl", sends) if extra else {}
     errors = {key: round(said[key] - truth[key], 3) for key in truth if said.get(key) is not None}
-    return {"truth_ms": truth, "reported_ms": {k: v and round(v, 3) for k, v in said.items()}, "error_ms": errors}
+    return {"truth_ms": truth, "reported_ms": {k: v and round(v, 3) for k, v in said.items()}, "error_ms": errors} | stamps
+
+
+def _stamps(path: Path, sends: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return how much later than its send each single chunk is stamped by our client, and by how much each gap is wrong."""
+    sent = {int(s["request_id"]): s for s in sends}
+    late, gaps = [], []
+    for answer in map(json.loads, path.read_text().splitlines()):
+        errors = [(a - s) / 1e6 for a, s in zip(answer["chunk_ns"], sent[answer["index"]]["send_ns"], strict=True)]
+        late += errors
+        gaps += [abs(b - a) for a, b in pairwise(errors)]
+    return {"stamps_late_ms": {f"p{p}": round(sorted(late)[len(late) * p // 100], 3) for p in (0, 50, 99)},
+            "gaps_wrong_ms": {f"p{p}": round(sorted(gaps)[len(gaps) * p // 100], 3) for p in (50, 99)}}  # fmt: skip
 
 
 def _percentiles(ttft: Sequence[float], itl: Sequence[float]) -> dict[str, float]:

@@ -1,8 +1,11 @@
 """Several processes as one load: nothing lost in the merge, also when one dies; TLS and keys; plans that are refused."""
 
 import asyncio
+import json
 import os
 import ssl
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -168,3 +171,17 @@ def test_plans_that_are_refused(make: Callable[[], object], says: str) -> None:
     os.environ.pop("NO_SUCH_KEY", None)
     with pytest.raises(SpecError, match=says):
         make()
+
+
+def test_by_hand(canned: Callable[..., str], tmp_path: Path) -> None:
+    """The command prints what it saw, and saves every answer; a failure is counted under its name."""
+    url = canned("--fault", "http_429=0.5", "--seed", "1")
+    command = [sys.executable, "-m", "workloads.inference.load", "--url", url, "--model", "m", "--requests", "40", "--tokens", "5"]
+    ran = subprocess.run([*command, "--rate", "400", "--save", str(tmp_path / "a")], capture_output=True, text=True, timeout=60)
+    said = json.loads(ran.stdout)
+    saved = [json.loads(line) for line in (tmp_path / "a").read_text().splitlines()]
+    assert said["finished"] + said["failed"]["http_429"] == said["requests"] == len(saved) == 40
+    assert said["chunks"] == 5 * said["finished"] == sum(len(answer["chunk_ns"]) for answer in saved)
+    assert said["ttft_s"]["p50"] > 0
+    refused = subprocess.run([*command[:4], "ftp://x", *command[5:]], capture_output=True, text=True, timeout=60)
+    assert (refused.returncode, refused.stderr) == (1, "error: url = 'ftp://x': give http://HOST:PORT or https://HOST\n")

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 from ncdemo.spec.base import SpecError
@@ -36,6 +37,7 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--timeout-s", type=float, default=600.0)
     parser.add_argument("--api-key-env", metavar="NAME", help="environment variable with the bearer key")
+    parser.add_argument("--save", type=Path, metavar="FILE", help="write every answer with its stamps, as JSON Lines")
     args = parser.parse_args()
     try:
         print(json.dumps(_load(args), indent=1))
@@ -52,6 +54,8 @@ def _load(args: argparse.Namespace) -> dict[str, Any]:
     requests = tuple(request(target, i, body(target, params, prompt=prompt)) for i, prompt in enumerate(prompts))
     schedule = closed(args.concurrency) if args.rate is None else gamma(args.rate, args.burstiness, args.requests, seed=0)
     result = run(Plan(target, requests, schedule, args.processes))
+    if args.save is not None:
+        args.save.write_text("".join(json.dumps(asdict(answer)) + "\n" for answer in result.answers))
     return summary(result.answers) | {"client": asdict(result.report)}
 
 

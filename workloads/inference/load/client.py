@@ -172,8 +172,8 @@ class Client:
         """Send every request that is due, on an idle connection or a new one; late ones too, with the time it really was."""
         clock, due_ns = time.perf_counter_ns, self._due_ns
         while due_ns and due_ns[0] <= (now := clock()):
-            request, exchange = self._waiting.popleft(), Exchange(0, due_ns.popleft(), now)
-            exchange.index = request.index
+            request = self._waiting.popleft()
+            exchange = Exchange(request.index, due_ns.popleft(), now)
             self.exchanges.append(exchange)
             try:
                 connection = self.pool.take()
