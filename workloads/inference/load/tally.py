@@ -73,5 +73,8 @@ def _said(choice: dict[str, Any]) -> str:
     if "text" in choice:
         return choice["text"] or ""
     delta = choice.get("delta") or {}
-    calls = "".join((c.get("function") or {}).get(part) or "" for c in delta.get("tool_calls") or () for part in ("name", "arguments"))
-    return (delta.get("reasoning_content") or delta.get("reasoning") or "") + (delta.get("content") or "") + calls
+    text = (delta.get("reasoning_content") or delta.get("reasoning") or "") + (delta.get("content") or "")
+    calls = delta.get("tool_calls")
+    if not calls:
+        return text
+    return text + "".join((c.get("function") or {}).get(part) or "" for c in calls for part in ("name", "arguments"))
