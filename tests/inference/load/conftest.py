@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -30,6 +31,16 @@ def canned(tmp_path: Path) -> Iterator[Callable[..., str]]:
 
 
 @pytest.fixture
-def sends(tmp_path: Path) -> Callable[[], list[dict]]:
-    """What the canned server logged, one a request."""
-    return lambda: [json.loads(line) for line in (tmp_path / "sends.jsonl").read_text().splitlines()]
+def sends(tmp_path: Path) -> Callable[[int], list[dict]]:
+    """What the canned server logged of so many requests; it writes a moment after the last byte was sent."""
+
+    def read(count: int) -> list[dict]:
+        end_s = time.monotonic() + 10
+        while True:
+            lines = (tmp_path / "sends.jsonl").read_text().splitlines(keepends=True)
+            whole = [json.loads(line) for line in lines if line.endswith("\n")]
+            if len(whole) >= count or time.monotonic() > end_s:
+                return whole
+            time.sleep(0.02)
+
+    return read

@@ -42,9 +42,9 @@ def test_health_models_metrics_and_whole_answers(canned: Callable[..., str]) -> 
     assert "canned:generation_tokens_total 5\n" in httpx.get(url + "/metrics").text
 
 
-def test_keeps_its_schedule_and_logs_it(canned: Callable[..., str], sends: Callable[[], list[dict]]) -> None:
+def test_keeps_its_schedule_and_logs_it(canned: Callable[..., str], sends: Callable[[int], list[dict]]) -> None:
     httpx.post(canned("--ttft-ms", "50", "--itl-ms", "10") + "/v1/completions", json=BODY, headers={"X-Request-Id": "r1"})
-    (log,) = sends()
+    (log,) = sends(1)
     assert (log["request_id"], log["tokens"]) == ("r1", [1] * 5)
     late_ms = [(ns - log["received_ns"]) / 1e6 - 50 - 10 * i for i, ns in enumerate(log["send_ns"])]
     assert min(late_ms) >= 0

@@ -58,12 +58,12 @@ def test_no_such_host() -> None:
     assert {a.failure for a in answers} == {failures.CONNECT_FAILED}
 
 
-def test_a_thousand_faults_and_no_record_lost(canned: Callable[..., str], sends: Callable[[], list[dict]]) -> None:
+def test_a_thousand_faults_and_no_record_lost(canned: Callable[..., str], sends: Callable[[int], list[dict]]) -> None:
     """Sent = finished + failed, each request once, and each failure is the one that was put in."""
     kinds = [kind for kind in FAULTS if not kind.startswith("hang")]
     url = canned(*(f"--fault={kind}={0.8 / len(kinds):.4f}" for kind in kinds), "--fault=hang=0.05", "--seed", "5")
     result = run(plan(url, 1250, closed(48), processes=2, timeout_s=2.0))
-    put_in = {int(log["request_id"]): log["fault"] for log in sends()}
+    put_in = {int(log["request_id"]): log["fault"] for log in sends(1250)}
     assert [a.index for a in result.answers] == list(range(1250))
     assert sum(kind is not None for kind in put_in.values()) >= 1000
     assert [a.failure for a in result.answers] == [FAULTS[put_in[i]] if put_in[i] else None for i in range(1250)]
@@ -122,10 +122,10 @@ def test_a_prompt_larger_than_the_socket_takes(canned: Callable[..., str]) -> No
     assert [(a.failure, a.prompt_tokens) for a in answers] == [(None, 2_000_000)] * 2
 
 
-def test_stamps_are_the_servers_own(canned: Callable[..., str], sends: Callable[[], list[dict]]) -> None:
+def test_stamps_are_the_servers_own(canned: Callable[..., str], sends: Callable[[int], list[dict]]) -> None:
     """32 streams on a schedule: an arrival is never before its send, and soon after, unless the machine is busy."""
     answers = run(plan(canned("--ttft-ms", "20", "--itl-ms", "20"), 64, closed(32), tokens=16)).answers
-    sent = {int(log["request_id"]): log["send_ns"] for log in sends()}
+    sent = {int(log["request_id"]): log["send_ns"] for log in sends(64)}
     late_ms = [(a - s) / 1e6 for answer in answers for a, s in zip(answer.chunk_ns, sent[answer.index], strict=True)]
     assert min(late_ms) > 0
     assert statistics.quantiles(late_ms, n=10)[0] < 2

@@ -26,10 +26,10 @@ from workloads.inference.load.schedule import closed, constant, poisson
 
 
 @pytest.mark.parametrize("processes", [1, 2, 3])
-def test_one_answer_for_each_request(canned: Callable[..., str], sends: Callable[[], list[dict]], processes: int) -> None:
+def test_one_answer_for_each_request(canned: Callable[..., str], sends: Callable[[int], list[dict]], processes: int) -> None:
     result = run(plan(canned(), 101, closed(7), processes=processes))
     assert [a.index for a in result.answers] == list(range(101))
-    assert sorted(int(log["request_id"]) for log in sends()) == list(range(101))
+    assert sorted(int(log["request_id"]) for log in sends(101)) == list(range(101))
     assert result.report.processes == processes
     assert result.report.events == 101 * (8 + 4)  # role, finish, usage, [DONE]
     assert result.report.connections_opened == 7
