@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -69,10 +69,11 @@ def test_progress_counts_up(canned: Callable[..., str]) -> None:
 
 def test_a_process_that_dies_is_told(canned: Callable[..., str]) -> None:
     def kill(_: int) -> None:
-        for child in psutil.Process().children():
-            if "workloads.inference.load.process" in child.cmdline() and killed == []:
-                killed.append(child.pid)
-                child.kill()
+        for child in psutil.Process().children() if not killed else ():
+            with suppress(psutil.Error):  # one that ended meanwhile
+                if not killed and "workloads.inference.load.process" in child.cmdline():
+                    child.kill()
+                    killed.append(child.pid)
 
     killed: list[int] = []
     result = run(plan(canned("--ttft-ms", "300"), 40, closed(4), processes=2), kill)
