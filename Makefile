@@ -1,5 +1,5 @@
 # make demo: everything end to end on this machine.   make test: what CI runs.
-.PHONY: setup demo test lint lock check-manifests bench-packing bench-sampler bench-cli bench-preview bench-trl bench-resume test-unsloth test-image
+.PHONY: setup demo test lint lock check-manifests bench-packing bench-sampler bench-cli bench-preview bench-trl bench-resume bench-load test-unsloth test-image
 
 setup:
 	@scripts/setup_env.sh
@@ -42,6 +42,11 @@ bench-trl: setup
 bench-resume: setup
 	@.venv/bin/python benchmarks/kill_soak.py --kills 50 --ranks 1
 	@.venv/bin/python benchmarks/kill_soak.py --kills 50 --ranks 2
+
+# Ours beside vLLM's client, aiperf and guidellm, as far as they are installed (benchmarks/load_tools.py says how); four minutes.
+bench-load: setup
+	@.venv/bin/python -m benchmarks.client_efficiency
+	@.venv/bin/python -m benchmarks.client_truth
 
 bench-preview: setup
 	@.venv/bin/python benchmarks/stack_preview.py

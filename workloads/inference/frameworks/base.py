@@ -45,3 +45,18 @@ class Answer:
     chunk_tokens: list[int] = field(default_factory=list)
     token_ids: list[int] = field(default_factory=list)
     error: str | None = None
+    """Why there is no full answer, in a sentence."""
+    failure: str | None = None
+    """The same as one of workloads.inference.load.failures; None for engines in this process."""
+    text: str | None = None
+    """What a server answered; engines in this process give token_ids."""
+    output_tokens: int | None = None
+    """As the server counted them (usage)."""
+    prompt_tokens: int | None = None
+    """As the server counted them (usage)."""
+    chunk_tokens_from: Literal["engine", "token_ids", "usage", "one_each", "unknown"] = "engine"
+    """How chunk_tokens is known: from the engine, from token ids or a running usage in each chunk, from a final usage that equals
+    the number of chunks; `one_each` when the server counts nothing, `unknown` when its count is another: then each is 1, and
+    gaps between tokens can't be known."""
+    finish_reason: str | None = None
+    http_status: int | None = None

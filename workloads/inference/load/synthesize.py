@@ -1,0 +1,85 @@
+"""Prompts of an exact token count in the model's own tokens, seeded and distinct: equal work, and no prefix that a cache knows.
+
+    made = synthesize(tokenizer, [64] * 100, seed=1)      # made[0].text, made[0].prompt.token_ids
+
+They are made of words that are one token each wherever they stand after a space, and every prompt is encoded again to prove it.
+"""
+
+import random
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ncdemo.spec.base import SpecError
+from workloads.inference.frameworks.base import Prompt
+
+WORDS = 2048
+"""Enough that two prompts hardly ever begin with the same two words."""
+WORD = re.compile(r"[a-z]{2,12}")
+
+
+@dataclass(frozen=True)
+class Synthetic:
+    """token_ids are what the text encodes to; for chat the text is the user's message, and the ids are of the whole rendered prompt."""
+
+    prompt: Prompt
+    text: str
+
+
+def synthesize(tokenizer: Any, lengths: Sequence[int], seed: int, *, chat: bool = False) -> list[Synthetic]:
+    """Return a prompt of exactly lengths[i] tokens for each i. chat: the chat template's own tokens are part of the count."""
+    rng = random.Random(seed)
+    words = _words(tokenizer, rng)
+    made: list[Synthetic] = []
+    seen: set[str] = set()
+    for i, length in enumerate(lengths):
+        for _ in range(20):
+            text = _text(tokenizer, words, length, rng, chat)
+            if text not in seen:
+                break
+        else:
+            raise SpecError(f"prompt {i}: no further distinct prompt of {length} tokens was found; ask for longer or fewer prompts")
+        seen.add(text)
+        ids = encode(tokenizer, text, chat)
+        if len(ids) != length:
+            raise SpecError(f"prompt {i}: the tokenizer makes {len(ids)} tokens of words that are {length}; synthetic prompts need one "
+                            "that splits at spaces, so give prompts from a file")  # fmt: skip
+        made.append(Synthetic(Prompt(i, tuple(ids)), text))
+    return made
+
+
+def encode(tokenizer: Any, text: str, chat: bool) -> list[int]:
+    """Return the ids of a text, or of the chat prompt that it makes as the user's message."""
+    if chat:
+        messages = [{"role": "user", "content": text}]
+        text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    return tokenizer(text, add_special_tokens=False)["input_ids"]
+
+
+def _text(tokenizer: Any, words: list[str], length: int, rng: random.Random, chat: bool) -> str:
+    """Draw words up to the length; the template's tokens are counted with one word in it."""
+    own = len(encode(tokenizer, words[0], chat)) - 1 if chat else 0
+    if length <= own:
+        raise SpecError(f"prompts: {length} tokens leave no room beside the {own} of the chat template; ask for at least {own + 1}")
+    return " ".join(rng.choices(words, k=length - own))
+
+
+def _words(tokenizer: Any, rng: random.Random) -> list[str]:
+    """Return words that are one token at the start of a text and one after a space."""
+    ids = list(range(len(tokenizer)))
+    rng.shuffle(ids)
+    words: dict[str, None] = {}
+    for i in ids:
+        word = tokenizer.decode([i]).strip()
+        if WORD.fullmatch(word) and word not in words:
+            alone, behind = (len(tokenizer(text, add_special_tokens=False)["input_ids"]) for text in (word, f"{word} {word}"))
+            if (alone, behind) == (1, 2):
+                words[word] = None
+                if len(words) == WORDS:
+                    break
+    if len(words) < 16:
+        raise SpecError(
+            f"prompts: the tokenizer has {len(words)} words that are one token; synthetic prompts need 16, so give prompts from a file"
+        )
+    return list(words)
