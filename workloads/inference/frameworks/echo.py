@@ -4,7 +4,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from workloads.inference.frameworks.base import Answer, Params, Prompt, Settings
+from workloads.inference.frameworks.base import Answer, Params, Prompt, Settings, admit
 
 
 def load(path: str, settings: Settings) -> Any:
@@ -13,8 +13,8 @@ def load(path: str, settings: Settings) -> Any:
 
 def run(prompts: Sequence[Prompt], model: Any, params: Params) -> list[Answer]:
     """Return, for each prompt, max_new_tokens of its own tokens, one a chunk, repeated from the start when it is shorter."""
-    answers = []
-    for prompt in prompts:
+    fits, answers = admit(prompts, params, model.max_model_len)
+    for prompt in fits:
         now = time.perf_counter_ns()
         answer = Answer(prompt.index, scheduled_ns=now, sent_ns=now)
         for i in range(params.max_new_tokens):

@@ -5,7 +5,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from workloads.inference.frameworks.base import Answer, Params, Prompt, Settings
+from workloads.inference.frameworks.base import Answer, Params, Prompt, Settings, admit
 
 
 def load(path: str, settings: Settings) -> Any:
@@ -17,6 +17,7 @@ def load(path: str, settings: Settings) -> Any:
     # generate() fills a missing end token from the model's own settings, so ignoring it needs it out of them.
     stop = model.generation_config.eos_token_id
     model.ncdemo_stop_ids = stop if isinstance(stop, list) else [] if stop is None else [stop]
+    model.ncdemo_max_model_len = settings.max_model_len
     model.generation_config.eos_token_id = model.config.eos_token_id = None
     return model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
 
@@ -26,9 +27,9 @@ def run(prompts: Sequence[Prompt], model: Any, params: Params) -> list[Answer]:
     import torch
 
     torch.manual_seed(params.seed)
-    answers = []
-    for i in range(0, len(prompts), params.concurrency):
-        answers += _batch(prompts[i : i + params.concurrency], model, params)
+    fits, answers = admit(prompts, params, model.ncdemo_max_model_len)
+    for i in range(0, len(fits), params.concurrency):
+        answers += _batch(fits[i : i + params.concurrency], model, params)
     return answers
 
 

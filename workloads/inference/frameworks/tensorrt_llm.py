@@ -1,0 +1,47 @@
+"""TensorRT-LLM, as a server in its own container: it has no wheel for this Python.
+
+In the container `trtllm-serve` is on PATH and the command below is run as it stands; elsewhere starting it is refused.
+The options are held by tests/golden/engine_args/tensorrt_llm.json.
+"""
+
+import shutil
+
+from workloads.inference.frameworks.base import DTYPES, HOST, Serve, Settings
+
+REMEDY = "run the benchmark inside NVIDIA's TensorRT-LLM release container, or start trtllm-serve there and measure it as openai"
+# Options that the command line lacks. Per-request metrics make /prometheus/metrics appear.
+CONFIG = """\
+dtype: {dtype}
+return_perf_metrics: true
+kv_cache_config:
+  enable_block_reuse: {reuse}
+  free_gpu_memory_fraction: {fraction}
+"""
+
+
+def version() -> str | None:
+    """Return that the command is here, or None: the container's own label says which version it is."""
+    return "trtllm-serve" if shutil.which("trtllm-serve") else None
+
+
+def serve(path: str, settings: Settings, port: int) -> Serve:
+    """Return `trtllm-serve`. Block reuse is its prefix cache and can't be emptied: with it on, prompts must be distinct."""
+    argv = (
+        "trtllm-serve", path, "--host", HOST, "--port", str(port),
+        "--max_seq_len", str(settings.max_model_len),
+        "--max_batch_size", str(settings.max_concurrency),
+        "--tp_size", str(settings.tensor_parallel_size),
+        "--config", "{folder}/config.yaml",
+        *settings.server_args,
+    )  # fmt: skip
+    reuse = str(settings.prefix_cache).lower()
+    config = CONFIG.format(dtype=DTYPES[settings.precision], reuse=reuse, fraction=settings.memory_fraction)
+    return Serve(
+        argv=argv,
+        url=f"http://{HOST}:{port}",
+        model=path.rstrip("/").rsplit("/", 1)[-1],
+        files=(("config.yaml", config),),
+        metrics="/prometheus/metrics",
+        metrics_prefix="trtllm_",
+        prefix_cache="on" if settings.prefix_cache else "off",
+    )
