@@ -60,20 +60,22 @@ def test_an_engine_that_cannot_load_is_a_recorded_failure_and_the_sweep_goes_on(
     cells = {c.engine: c for c in RunRecord.model_validate_json((folder / "result.json").read_text()).bench.cells}
     assert cells["transformers"].failed == 6
     assert cells["transformers"].error
+    assert cells["transformers"].failure == "load_failed"
     assert cells["transformers"].output_tokens_per_s is None
     assert cells["echo"].failed == 0
 
 
-def test_an_engine_killed_in_the_middle_is_a_recorded_failure(tmp_path: Path, tiny_model: Path) -> None:
-    from workloads.inference.bench import Worker
+def test_an_engine_killed_in_the_middle_is_a_recorded_failure(tiny_model: Path) -> None:
+    from ncdemo.spec.traffic import Load
     from workloads.inference.frameworks.base import Params, Prompt, Settings
+    from workloads.inference.subject import Failed, Worker
 
     with Worker("echo", str(tiny_model), Settings("fp32", 128, 0.4, 1)) as worker:
-        assert worker.error is None
+        assert worker.failed is None
         worker._process.kill()
         worker._process.wait()
-        answers = worker.run([Prompt(0, (1, 2))], Params(1, 4, True, 0.0, 0))
-    assert answers == "the engine's process ended (exit -9); its last words are in the log"
+        answers = worker.measure([Prompt(0, (1, 2))], Load(kind="closed", concurrency=1), Params(1, 4, True, 0.0, 0))
+    assert answers == Failed("engine_died", "the engine's process ended (exit -9); its last words are in the log")
 
 
 def test_a_missing_model_is_one_line(tmp_path: Path) -> None:

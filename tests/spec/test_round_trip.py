@@ -69,6 +69,23 @@ def _fitting(data: dict[str, Any]) -> dict[str, Any]:
             train["method"] = "lora"
         if train.get("max_steps") is not None:
             train.pop("epochs", None)
+    if "kind" in data and data["kind"] == "bench" or data.keys() & {"models", "engines", "mode", "url", "arrivals", "trace", "search"}:
+        data |= {"mode": "server"}
+    for key in ("url", "prices", "lengths"):
+        data.pop(key, None)
+    if data.get("concurrency") == []:
+        data["concurrency"] = None
+    if "precision" in data and isinstance(data["precision"], list):
+        data["precision"] = data["precision"][0]
+    if "tensor_parallel_sizes" in data:
+        data["mode"] = "server"
+    if arrivals := data.get("arrivals"):
+        rates = [rate for rate in arrivals.get("rates_rps", []) if rate > 0] or [1.0]
+        data["arrivals"] = {"rates_rps": [*dict.fromkeys(rates)]}
+    if data.get("trace") is not None:
+        data["trace"] = {"file": "t.csv"} | data["trace"]
+    if "models" in data:
+        data["models"] = [one | {"label": f"m{i}"} for i, one in enumerate(data["models"])]
     if "max_model_len" in data or "sampling" in data:
         data["max_model_len"] = 1 + max(data.get("max_model_len", 16), 64, data.get("sampling", {}).get("max_new_tokens", 64))
     return data
