@@ -113,3 +113,26 @@ def test_prompts_repeat_to_the_count_and_refuse_what_is_too_long(tokenizer) -> N
         load_prompts(shipped, tokenizer, 10)
     with pytest.raises(SpecError, match=r"prompts.file = 'no.jsonl': no such file"):
         load_prompts(Prompts(file="no.jsonl"), tokenizer, 10)
+
+
+def test_a_sweep_killed_and_resumed_has_the_cells_of_an_undisturbed_one(tmp_path: Path, tiny_model: Path) -> None:
+    spec = BenchSpec.model_validate_json(json.dumps({**SPEC, "repeats": 40, "models": [{"name": str(tiny_model), "label": "tiny"}]}))
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "spec.yaml").write_text(dump_spec(spec))
+    command = [sys.executable, "-m", "workloads.inference.bench", "--run", str(folder)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    ledger = folder / "cells.jsonl"
+    while process.poll() is None and (not ledger.exists() or ledger.read_bytes().count(b"\n") < 10):
+        pass
+    process.kill()
+    process.wait()
+    killed = ledger.read_bytes().count(b"\n") - 1
+    assert 0 < killed < 80
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    cells = RunRecord.model_validate_json((folder / "result.json").read_text()).bench.cells
+    assert [(c.concurrency, c.repeat) for c in cells] == [(n, repeat) for repeat in range(40) for n in (1, 4)]
+    lines = [json.loads(line) for line in (folder / "requests.jsonl").read_text().splitlines()]
+    keys = [(r["concurrency"], r["repeat"], r["index"]) for r in lines]
+    assert len(keys) == len(set(keys)) == 80 * 6
