@@ -10,6 +10,7 @@ from pathlib import Path
 from ncdemo.spec.base import SpecError
 from ncdemo.spec.bench import BenchSpec
 from ncdemo.spec.job import NCDEMO_JOB
+from ncdemo.spec.ledger import CELLS_FILE
 from ncdemo.spec.load import dump_spec
 from ncdemo.spec.result import RunRecord
 from ncdemo.spec.train import TrainSpec
@@ -41,10 +42,12 @@ def read_record(folder: Path) -> RunRecord | None:
 
 
 def begin(folder: Path, spec: TrainSpec | BenchSpec) -> None:
-    """Make the run directory. Of an attempt before, log, weights and checkpoints stay, and samples, which training trims by itself."""
+    """Make the run directory. Of an attempt before, log, weights and checkpoints stay, samples, and the finished cells of a benchmark."""
     folder.mkdir(parents=True, exist_ok=True)
     before = read_record(folder)
     kept = {"samples.jsonl"} if isinstance(spec, TrainSpec) else set()
+    if before and before.kind == "bench" and before.spec_hash == spec.spec_hash():
+        kept = {"samples.jsonl", "requests.jsonl", CELLS_FILE}
     for old in [*folder.glob("*.json"), *folder.glob("*.jsonl"), folder / EXIT_FILE]:
         if old.name not in kept:
             old.unlink(missing_ok=True)

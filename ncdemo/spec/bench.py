@@ -1,4 +1,4 @@
-"""BenchSpec: one inference benchmark, a sweep over engines, models and concurrency on the same prompts."""
+"""BenchSpec: one inference benchmark, a sweep over engines, models, number formats, loads and lengths on the same prompts."""
 
 from typing import Annotated, Literal, Self
 
@@ -6,6 +6,8 @@ from pydantic import AfterValidator, Field, model_validator
 
 from ncdemo.spec.base import Spec
 from ncdemo.spec.common import ModelRef, Name, NonEmpty, PositiveInt, Precision, Seed, Telemetry
+from ncdemo.spec.sizes import SIZES, find
+from ncdemo.spec.traffic import Arrivals, Lengths, Load, Prices, Search, Trace
 
 Engine = Literal["transformers", "vllm", "sglang", "lmdeploy", "tensorrt_llm", "openai", "echo"]
 
@@ -20,7 +22,8 @@ class Prompts(Spec):
     """What is asked."""
 
     file: NonEmpty = "prompts/jobs.jsonl"
-    """JSON Lines with `prompt` (text) or `messages`; a path from the working directory, else from the ncdemo checkout."""
+    """JSON Lines with `prompt` (text) or `messages`, and perhaps `reference`, the right answer; a path from the working
+    directory, else from the ncdemo checkout."""
     count: PositiveInt = 16
     """Requests per cell; the file is repeated when it is shorter."""
 
@@ -48,20 +51,32 @@ class Slo(Spec):
 
 
 class BenchSpec(Spec):
-    """One inference benchmark: every engine x model x concurrency is a cell, each measured `repeats` times."""
+    """One benchmark: every engine x model x precision x tensor parallel size x load x length is measured `repeats` times."""
 
     kind: Literal["bench"] = "bench"
     """Says that this file is a benchmark."""
     name: Name = "bench"
     """Begins the run directory's name."""
+    mode: Literal["offline", "server"] = "offline"
+    """`offline`: the engine in a process of ours, no network. `server`: the engine's own server, loaded over HTTP."""
     models: Annotated[tuple[ModelRef, ...], Field(min_length=1), AfterValidator(_distinct)] = (ModelRef(),)
     """Measured one after the other."""
     engines: Annotated[tuple[Engine, ...], Field(min_length=1), AfterValidator(_distinct)] = ("transformers",)
-    """Loaded side by side and measured in turn."""
-    concurrency: Annotated[tuple[PositiveInt, ...], Field(min_length=1), AfterValidator(_distinct)] = (8,)
-    """Requests in flight at once (closed loop)."""
+    """Measured in turn, A B A B."""
+    url: NonEmpty | None = None
+    """Engine openai: the endpoint, e.g. http://127.0.0.1:8000. It is used as it is, neither started nor stopped."""
+    concurrency: Annotated[tuple[PositiveInt, ...], AfterValidator(_distinct)] | None = None
+    """Closed loop: requests in flight at once (null: 8 unless arrivals, trace or search is given)."""
+    arrivals: Arrivals | None = None
+    """Open loop: rates at which requests are sent. Needs mode: server."""
+    trace: Trace | None = None
+    """Open loop: recorded traffic. Needs mode: server."""
+    search: Search | None = None
+    """Find the highest rate that meets the slo. Needs mode: server."""
     prompts: Prompts = Prompts()
     """The same for every cell."""
+    lengths: Annotated[tuple[Lengths, ...], AfterValidator(_distinct)] = ()
+    """Synthesised prompts instead of prompts.file; each entry is a dimension of the sweep."""
     sampling: Sampling = Sampling()
     """How engines generate."""
     slo: Slo = Slo()
@@ -70,17 +85,85 @@ class BenchSpec(Spec):
     """Measurements of each cell, interleaved so that drift hits all engines alike."""
     warmup_requests: int = Field(default=2, ge=0)
     """Requests before the first measurement of each engine, thrown away."""
-    precision: Precision = "auto"
-    """`auto`: bf16 on a GPU, fp32 on a CPU."""
+    precision: Precision | Annotated[tuple[Precision, ...], Field(min_length=1)] = "auto"
+    """`auto`: bf16 on a GPU, fp32 on a CPU. A list is a dimension of the sweep."""
+    tensor_parallel_sizes: Annotated[tuple[PositiveInt, ...], Field(min_length=1), AfterValidator(_distinct)] = (1,)
+    """GPUs that share each layer; a dimension of the sweep."""
     max_model_len: int = Field(default=2048, ge=16)
     """Prompt and output tokens of one request, at most; the same for every engine."""
     memory_fraction: float = Field(default=0.4, gt=0, lt=1)
-    """Share of the GPU's memory each engine may take; engines are resident side by side."""
+    """Share of the GPU's memory each engine may take; engines stay loaded side by side while their shares fit in 1."""
+    prices: Prices | None = None
+    """The node's price, for USD per million tokens (null: not computed)."""
     telemetry: Telemetry = Telemetry()
     """What is sampled and logged beside it."""
+
+    @property
+    def precisions(self) -> tuple[Precision, ...]:
+        return (self.precision,) if isinstance(self.precision, str) else self.precision
+
+    @property
+    def loads(self) -> tuple[Load, ...]:
+        """Every load that is known before the run; a search adds its own."""
+        closed = self.concurrency if self.concurrency is not None else () if self.arrivals or self.trace or self.search else (8,)
+        loads = [Load(kind="closed", concurrency=n) for n in closed]
+        if self.arrivals:
+            a = self.arrivals
+            loads += [Load(kind=a.process, rate_rps=rate, burstiness=a.burstiness) for rate in a.rates_rps]
+        if self.trace:
+            loads.append(Load(kind="trace", scale=self.trace.scale))
+        return tuple(loads)
+
+    @property
+    def max_concurrency(self) -> int:
+        """Requests that an engine must be ready to batch: the largest closed loop; open loops are unbounded, so 256."""
+        closed = [load.concurrency for load in self.loads if load.concurrency is not None]
+        return max(closed) if len(closed) == len(self.loads) and closed else max([256, *closed])
+
+    @property
+    def subjects_per_model(self) -> int:
+        return len(self.engines) * len(self.precisions) * len(self.tensor_parallel_sizes)
+
+    @property
+    def side_by_side(self) -> bool:
+        """Whether all engines of one model stay loaded together, rather than being started anew for each repeat."""
+        return self.subjects_per_model * self.memory_fraction <= 1
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
         if self.sampling.max_new_tokens >= self.max_model_len:
             raise ValueError("sampling.max_new_tokens leaves no room for a prompt in max_model_len; lower one or raise the other")
+        for one in self.lengths:
+            if one.input_tokens + one.output_tokens > self.max_model_len:
+                raise ValueError(f"lengths: {one.shown} don't fit in max_model_len; shorten them or raise it")
+        return self
+
+    @model_validator(mode="after")
+    def _distinct_names(self) -> Self:
+        if len(set(self.precisions)) != len(self.precisions):
+            raise ValueError("precision names a value twice; list each once")
+        if len({ref.shown for ref in self.models}) != len(self.models):
+            raise ValueError("models: two have one name in the results; give each a label of its own")
+        return self
+
+    @model_validator(mode="after")
+    def _has_loads(self) -> Self:
+        for key in ("arrivals", "trace", "search"):
+            if getattr(self, key) is not None and self.mode != "server":
+                raise ValueError(f"{key} needs mode: server, as an offline engine is given all prompts at once; set it, or remove {key}")
+        if not self.loads and self.search is None:
+            raise ValueError("concurrency is empty and nothing else says the load; list at least one, or add arrivals")
+        return self
+
+    @model_validator(mode="after")
+    def _served(self) -> Self:
+        outside = "openai" in self.engines
+        if outside != (self.url is not None):
+            raise ValueError("url is for engine openai, which needs it: an endpoint that runs already; add the one that is missing")
+        if outside and self.mode != "server":
+            raise ValueError("engines: openai is an endpoint, so it needs mode: server; set it")
+        if len(self.tensor_parallel_sizes) > 1 and self.mode != "server":
+            raise ValueError("tensor_parallel_sizes needs mode: server for more than one size; set it, or give one size")
+        if self.prices and find(self.prices.vm_size) is None:
+            raise ValueError(f"prices.vm_size is not in the size table; known: {', '.join(SIZES)}")
         return self

@@ -1,7 +1,8 @@
 """The one result schema: what a run directory holds, with units and definitions. Not measured is None.
 
 A run directory has spec.yaml, environment.json, result.json (RunRecord), and as JSON Lines steps.jsonl (StepRecord),
-evals.jsonl (EvalRecord), requests.jsonl (RequestRecord), samples.jsonl (Sample); log.txt and, after training, model/.
+evals.jsonl (EvalRecord), requests.jsonl (RequestRecord), samples.jsonl (Sample), cells.jsonl (LedgerHead, then LedgerEntry
+per finished cell of a benchmark); log.txt and, after training, model/.
 """
 
 from typing import Literal
@@ -59,11 +60,18 @@ class RequestRecord(Record):
 
     engine: str
     model: str
-    concurrency: int
+    variant: str | None = None
+    """Precision and tensor parallel size, where the sweep has several."""
+    setting: str | None = None
+    """Load and lengths, e.g. 'poisson 4 req/s' (None: a run of an older version, which had only closed loops)."""
+    concurrency: int | None = None
+    """Of a closed loop."""
     repeat: int
     index: int
     ok: bool
     error: str | None = None
+    failure: str | None = None
+    """Class of the error."""
     prompt_tokens: int
     output_tokens: int
     scheduled_s: float
@@ -72,6 +80,8 @@ class RequestRecord(Record):
     """Arrival of each chunk that carries tokens."""
     chunk_tokens: list[int]
     """Tokens in each of those chunks."""
+    token_ids: list[int] | None = None
+    """Output token ids, where the engine tells them."""
     text: str | None = None
     ttft_s: float | None = None
     ttft_from_schedule_s: float | None = None
@@ -155,39 +165,149 @@ class TrainResult(Record):
     """Which data were really used: name, revision, fallback, content hash, number of examples."""
 
 
+class Gates(Record):
+    """What must be equal between two cells before their numbers are compared."""
+
+    prompt_hash: str
+    """sha256 of all prompt token ids of the cell."""
+    asked_tokens: str
+    """What each request was asked for: '64 exactly' or '64 at most', or the trace's own."""
+    temperature: float
+    precision: str
+    """The number format that really ran."""
+    max_model_len: int
+    memory_fraction: float
+    warmup_requests: int
+    prefix_cache: str
+    """How it was kept from answering: off, reset or distinct prompts; 'unknown' for an endpoint of others."""
+
+
+class Client(Record):
+    """What the load generator itself did in a cell: proof that it was not the limit."""
+
+    processes: int
+    cpu_share: float
+    """Its busiest process' CPU time / window."""
+    events_per_s: float
+    ceiling_events_per_s: float | None = None
+    """What it can handle, measured against a server that answers as fast as it can, on this machine."""
+    headroom: float | None = None
+    """1 - events_per_s / ceiling; below 0.5 the cell is flagged."""
+    max_lateness_s: float
+    """The latest send, behind its schedule."""
+
+
 class Cell(Record):
-    """One engine x model x concurrency x repeat. Formulas: docs/measurement.md."""
+    """One engine x model x variant x setting x repeat. Formulas: docs/measurement.md."""
 
     engine: str
     model: str
-    concurrency: int
+    variant: str | None = None
+    """Precision and tensor parallel size, where the sweep has several."""
+    setting: str | None = None
+    """Load and lengths in words; None in results of an older version."""
+    concurrency: int | None = None
+    """Of a closed loop."""
+    rate_rps: float | None = None
+    """Of an open loop: mean requests per second that were sent."""
+    searched: bool = False
+    """Its rate was chosen by the search for the highest one."""
     repeat: int
     requests: int
     failed: int
     error: str | None = None
     """Why the cell could not be measured at all."""
+    failure: str | None = None
+    """Class of that error: engine_missing, model_missing, load_failed, engine_died, engine_error, out_of_memory, prompt_too_long,
+    disk_full, and those of servers."""
+    start_s: float | None = None
+    """First send, seconds since the run's clock zero."""
     window_s: float | None = None
     """First send to last token."""
+    output_tokens: int | None = None
     output_tokens_per_s: float | None = None
     """Output tokens of the window / window."""
     requests_per_s: float | None = None
     slo_attainment: float | None = None
     """Requests that met every SLO / requests sent; a failure is a miss."""
+    slo_attainment_low: float | None = None
+    """Wilson's lower bound of it, one-sided, at 0.95 confidence."""
     goodput_rps: float | None = None
     """Requests that met every SLO / window."""
     ttft_s: Distribution | None = None
+    ttft_from_schedule_s: Distribution | None = None
+    """Since the request was due: a late client or a queue before it can't hide."""
     e2e_s: Distribution | None = None
     tpot_s: Distribution | None = None
     itl_s: Distribution | None = None
     """Gaps between chunks / tokens of the later chunk, repeated per token, pooled over requests."""
+    energy_j: float | None = None
+    """Sampled power of all GPUs of the node, integrated over the window (None: no GPU power, or a gap in the samples)."""
+    energy_j_per_token: float | None = None
+    """energy_j / output tokens."""
+    usd_per_mtok: float | None = None
+    """Pay-as-you-go price of the node x window / output tokens x 1e6."""
+    usd_per_mtok_spot: tuple[float, float] | None = None
+    """The same at the lowest and the highest spot price seen."""
     equal_output_tokens: bool | None = None
     """Fairness: every request yielded exactly the tokens that were asked for (None: not asked for)."""
     token_agreement: float | None = None
     """Fairness: mean share of leading output tokens equal to those of the first engine of the same model."""
+    exact_match: float | None = None
+    """Share of answers equal to their prompt's reference, outer white space aside; None where prompts have no reference."""
+    exact_match_examples: int | None = None
+    gates: Gates | None = None
+    client: Client | None = None
+
+    @property
+    def subject(self) -> str:
+        """Who was measured: the engine, with its variant where the sweep has several."""
+        return " ".join(filter(None, (self.engine, self.variant)))
+
+    @property
+    def given(self) -> str:
+        """What it was given."""
+        return self.setting or f"concurrency {self.concurrency}"
+
+
+class LedgerHead(Record):
+    """First line of cells.jsonl."""
+
+    spec_hash: str
+
+
+class LedgerEntry(Record):
+    """A finished cell. A cell without one was not finished: what requests.jsonl holds of it is dropped."""
+
+    key: str
+    """Names the cell in the plan (ncdemo/spec/sweep.py)."""
+    cell: Cell
+    requests_bytes: int
+    """Length of requests.jsonl with this cell."""
+    end_s: float
+    """The run's clock when it was written."""
+    wall_s: float
+    """Seconds that the cell took, its reset and records included."""
+
+
+class SearchResult(Record):
+    """Where a search ended."""
+
+    engine: str
+    model: str
+    variant: str | None = None
+    lengths: str | None = None
+    max_goodput_rate_rps: float | None = None
+    """Highest rate measured that met the objectives (None: no rate did)."""
+    above_rps: float | None = None
+    """Lowest rate measured that did not (None: every rate did)."""
+    runs: int
+    reason: str
 
 
 class BenchResult(Record):
     cells: list[Cell]
+    searches: list[SearchResult] = []
     prompt_tokens: int
     prompt_hash: str
     """sha256 of all prompt token ids of a cell, per model: equal prompts for every engine. First model's."""

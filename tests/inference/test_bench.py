@@ -60,20 +60,28 @@ def test_an_engine_that_cannot_load_is_a_recorded_failure_and_the_sweep_goes_on(
     cells = {c.engine: c for c in RunRecord.model_validate_json((folder / "result.json").read_text()).bench.cells}
     assert cells["transformers"].failed == 6
     assert cells["transformers"].error
+    assert cells["transformers"].failure == "load_failed"
     assert cells["transformers"].output_tokens_per_s is None
     assert cells["echo"].failed == 0
 
 
-def test_an_engine_killed_in_the_middle_is_a_recorded_failure(tmp_path: Path, tiny_model: Path) -> None:
-    from workloads.inference.bench import Worker
+def test_an_engine_killed_in_the_middle_is_a_recorded_failure(tiny_model: Path) -> None:
+    from ncdemo.spec.traffic import Load
     from workloads.inference.frameworks.base import Params, Prompt, Settings
+    from workloads.inference.subject import Failed, Worker
 
     with Worker("echo", str(tiny_model), Settings("fp32", 128, 0.4, 1)) as worker:
-        assert worker.error is None
+        assert worker.failed is None
         worker._process.kill()
         worker._process.wait()
-        answers = worker.run([Prompt(0, (1, 2))], Params(1, 4, True, 0.0, 0))
-    assert answers == "the engine's process ended (exit -9); its last words are in the log"
+        answers = worker.measure([Prompt(0, (1, 2))], Load(kind="closed", concurrency=1), Params(1, 4, True, 0.0, 0))
+    assert answers == Failed("engine_died", "the engine's process ended (exit -9); its last words are in the log")
+
+
+def test_what_is_not_measured_yet_is_refused_not_ignored(tmp_path: Path, tiny_model: Path) -> None:
+    done, _ = bench(tmp_path, tiny_model, mode="server", prices={"vm_size": "Standard_D2s_v5"})
+    assert done.returncode == 2
+    assert "Error: prices, mode: not measured by this version; remove them" in done.stderr
 
 
 def test_a_missing_model_is_one_line(tmp_path: Path) -> None:
@@ -111,3 +119,26 @@ def test_prompts_repeat_to_the_count_and_refuse_what_is_too_long(tokenizer) -> N
         load_prompts(shipped, tokenizer, 10)
     with pytest.raises(SpecError, match=r"prompts.file = 'no.jsonl': no such file"):
         load_prompts(Prompts(file="no.jsonl"), tokenizer, 10)
+
+
+def test_a_sweep_killed_and_resumed_has_the_cells_of_an_undisturbed_one(tmp_path: Path, tiny_model: Path) -> None:
+    spec = BenchSpec.model_validate_json(json.dumps({**SPEC, "repeats": 40, "models": [{"name": str(tiny_model), "label": "tiny"}]}))
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "spec.yaml").write_text(dump_spec(spec))
+    command = [sys.executable, "-m", "workloads.inference.bench", "--run", str(folder)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    ledger = folder / "cells.jsonl"
+    while process.poll() is None and (not ledger.exists() or ledger.read_bytes().count(b"\n") < 10):
+        pass
+    process.kill()
+    process.wait()
+    killed = ledger.read_bytes().count(b"\n") - 1
+    assert 0 < killed < 80
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    cells = RunRecord.model_validate_json((folder / "result.json").read_text()).bench.cells
+    assert [(c.concurrency, c.repeat) for c in cells] == [(n, repeat) for repeat in range(40) for n in (1, 4)]
+    lines = [json.loads(line) for line in (folder / "requests.jsonl").read_text().splitlines()]
+    keys = [(r["concurrency"], r["repeat"], r["index"]) for r in lines]
+    assert len(keys) == len(set(keys)) == 80 * 6

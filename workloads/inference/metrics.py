@@ -3,16 +3,18 @@
 import math
 from collections.abc import Sequence
 from itertools import pairwise
+from statistics import NormalDist
 
 from ncdemo.spec.bench import Slo
 from ncdemo.spec.result import Cell, Distribution, RequestRecord
+from ncdemo.spec.sweep import PlannedCell
 from workloads.inference.frameworks.base import Answer
 
 CONFIDENCE = 0.99
+PER_REQUEST = ("ttft_s", "ttft_from_schedule_s", "e2e_s", "tpot_s")
 
 
-def request_record(answer: Answer, *, engine: str, model: str, concurrency: int, repeat: int, prompt_tokens: int, zero_ns: int,
-                   text: str | None) -> RequestRecord:  # fmt: skip
+def request_record(answer: Answer, plan: PlannedCell, *, prompt_tokens: int, zero_ns: int, text: str | None) -> RequestRecord:
     """Return one request's record: s scheduled, t0 sent, t1 and tk first and last chunk, N tokens, n1 in the first chunk."""
 
     def seconds(ns: int) -> float:
@@ -21,9 +23,10 @@ def request_record(answer: Answer, *, engine: str, model: str, concurrency: int,
     n = sum(answer.chunk_tokens)
     ok = answer.error is None and n > 0
     base = RequestRecord(
-        engine=engine, model=model, concurrency=concurrency, repeat=repeat, index=answer.index, ok=ok,
+        engine=plan.subject.engine, model=plan.subject.model.shown, variant=plan.subject.variant, setting=plan.setting,
+        concurrency=plan.load.concurrency, repeat=plan.repeat, index=answer.index, ok=ok,
         error=answer.error or (None if n else "no output token"), prompt_tokens=prompt_tokens, output_tokens=n,
-        scheduled_s=seconds(answer.scheduled_ns), sent_s=seconds(answer.sent_ns),
+        token_ids=answer.token_ids or None, scheduled_s=seconds(answer.scheduled_ns), sent_s=seconds(answer.sent_ns),
         chunk_s=[seconds(ns) for ns in answer.chunk_ns], chunk_tokens=answer.chunk_tokens, text=text,
     )  # fmt: skip
     if not ok:
@@ -74,28 +77,51 @@ def samples_needed(p: float) -> int:
     return n
 
 
-def cell(records: Sequence[RequestRecord], slo: Slo, *, expected_tokens: int | None, agreement: float | None) -> Cell:
+def wilson_low(good: int, sent: int, confidence: float = 0.95) -> float:
+    """Return Wilson's lower bound of a share, one-sided: the share is at least this with the given confidence."""
+    if sent == 0:
+        return 0.0
+    z, share = NormalDist().inv_cdf(confidence), good / sent
+    middle, half = share + z * z / (2 * sent), z * math.sqrt(share * (1 - share) / sent + z * z / (4 * sent * sent))
+    return max(0.0, (middle - half) / (1 + z * z / sent))
+
+
+def meets(record: RequestRecord, slo: Slo) -> bool:
+    """Say whether a request met every objective; a failure did not."""
+    return record.ttft_s is not None and record.ttft_s <= slo.ttft_s and (record.tpot_s is None or record.tpot_s <= slo.tpot_s)
+
+
+def unmeasured(plan: PlannedCell, requests: int, failure: str, error: str) -> Cell:
+    """Return the record of a cell without answers: a classified failure and no number."""
+    return Cell(
+        engine=plan.subject.engine, model=plan.subject.model.shown, variant=plan.subject.variant, setting=plan.setting,
+        concurrency=plan.load.concurrency, rate_rps=plan.load.rate_rps, searched=plan.load.search, repeat=plan.repeat,
+        requests=requests, failed=requests, failure=failure, error=error,
+    )  # fmt: skip
+
+
+def cell(records: Sequence[RequestRecord], plan: PlannedCell, slo: Slo, *, expected_tokens: int | None, agreement: float | None) -> Cell:
     """Sum up the requests of one cell (at least one record). expected_tokens: what each must yield, None when free."""
     done = [r for r in records if r.ok]
-    head = records[0]
-    base = Cell(
-        engine=head.engine, model=head.model, concurrency=head.concurrency, repeat=head.repeat, requests=len(records),
-        failed=len(records) - len(done), error=next((r.error for r in records if not done), None),
-    )  # fmt: skip
     if not done:
-        return base
-    window = max(r.chunk_s[-1] for r in done) - min(r.sent_s for r in records)
-    good = sum(r.ttft_s <= slo.ttft_s and (r.tpot_s is None or r.tpot_s <= slo.tpot_s) for r in done if r.ttft_s is not None)
-    return base.model_copy(
+        return unmeasured(plan, len(records), records[0].failure or "no_answers", records[0].error or "no request was answered")
+    start = min(r.sent_s for r in records)
+    window = max(r.chunk_s[-1] for r in done) - start
+    tokens, good = sum(r.output_tokens for r in done), sum(meets(r, slo) for r in done)
+    return unmeasured(plan, len(records), "", "").model_copy(
         update={
+            "failed": len(records) - len(done),
+            "failure": None,
+            "error": None,
+            "start_s": start,
             "window_s": window,
-            "output_tokens_per_s": sum(r.output_tokens for r in done) / window,
+            "output_tokens": tokens,
+            "output_tokens_per_s": tokens / window,
             "requests_per_s": len(done) / window,
             "slo_attainment": good / len(records),
+            "slo_attainment_low": wilson_low(good, len(records)),
             "goodput_rps": good / window,
-            "ttft_s": distribution([r.ttft_s for r in done if r.ttft_s is not None]),
-            "e2e_s": distribution([r.e2e_s for r in done if r.e2e_s is not None]),
-            "tpot_s": distribution([r.tpot_s for r in done if r.tpot_s is not None]),
+            **{name: distribution([v for r in done if (v := getattr(r, name)) is not None]) for name in PER_REQUEST},
             "itl_s": distribution([gap for r in done for gap in itl_s(r)]),
             "equal_output_tokens": None if expected_tokens is None else all(r.output_tokens == expected_tokens for r in records),
             "token_agreement": agreement,
@@ -116,3 +142,11 @@ def agreement(ours: Sequence[Answer], reference: Sequence[Answer]) -> float | No
         same = next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(other), len(answer.token_ids)))
         shares.append(same / longest if longest else 1.0)
     return sum(shares) / len(shares) if shares else None
+
+
+def exact_match(records: Sequence[RequestRecord], references: Sequence[str | None]) -> tuple[float | None, int | None]:
+    """Return the share of answers equal to their reference, outer white space aside, and how many have one; a failure is a miss."""
+    asked = [(r, reference) for r in records if (reference := references[r.index]) is not None]
+    if not asked:
+        return None, None
+    return sum(r.text is not None and r.text.strip() == reference.strip() for r, reference in asked) / len(asked), len(asked)

@@ -1,0 +1,97 @@
+"""Who is loaded: subjects are started when a cell needs them and kept as long as the sweep's order allows.
+
+A subject that could not load is not tried again. One that died is started anew for its next cell; one that dies twice without
+an answer in between is given up.
+"""
+
+import logging
+from collections.abc import Iterable
+from contextlib import ExitStack
+from typing import Literal
+
+from ncdemo.spec.bench import BenchSpec
+from ncdemo.spec.sweep import PlannedCell, SubjectKey
+from ncdemo.spec.traffic import Load
+from workloads.data.models import model_path
+from workloads.inference.asked import Asked, params
+from workloads.inference.frameworks.base import Answer, Settings
+from workloads.inference.subject import Failed, Subject, Worker
+
+log = logging.getLogger("ncdemo.bench")
+DEATHS = 2
+
+
+class Stage:
+    """The loaded subjects of one sweep; `with` ends them all."""
+
+    def __init__(self, spec: BenchSpec) -> None:
+        self._spec = spec
+        self._open: dict[SubjectKey, tuple[Subject, ExitStack]] = {}
+        self._given_up: dict[SubjectKey, Failed] = {}
+        self._deaths: dict[SubjectKey, int] = {}
+        self.load_time_s: dict[str, float] = {}
+
+    def measure(self, cell: PlannedCell, what: Asked) -> list[Answer] | Failed:
+        """Give one cell to its subject, started if need be. Return the answers, or why there are none."""
+        key = cell.subject
+        if key in self._given_up:
+            return self._given_up[key]
+        subject = self.get(key, what)
+        answers = subject.failed or subject.measure(what.prompts, cell.load, params(self._spec, cell.load, what.max_new_tokens))
+        if not isinstance(answers, Failed):
+            self._deaths[key] = 0
+        if subject.failed:
+            self._end(key)
+            self._deaths[key] = self._deaths.get(key, 0) + 1
+            if subject.failed.kind != "engine_died" or self._deaths[key] >= DEATHS:
+                self._given_up[key] = subject.failed
+        return answers
+
+    def load(self, keys: Iterable[SubjectKey], what: Asked) -> None:
+        """Load subjects that are not given up."""
+        for key in dict.fromkeys(keys):
+            if key not in self._given_up:
+                self.get(key, what)
+
+    def get(self, key: SubjectKey, what: Asked) -> Subject:
+        """Return a subject, loaded and warmed up, whatever came of that. What can't stay beside it is ended first."""
+        if key not in self._open:
+            for other in [k for k in self._open if k.model != key.model or not self._spec.side_by_side]:
+                self._end(other)
+            stack = ExitStack()
+            subject = stack.enter_context(self._start(key))
+            self._open[key] = subject, stack
+            self.load_time_s[key.shown] = subject.load_time_s
+            log.info("%s: %s", key.shown, subject.failed.reason if subject.failed else f"ready after {subject.load_time_s:.1f} s")
+            if self._spec.warmup_requests and not subject.failed:
+                load = Load(kind="closed", concurrency=min(self._spec.max_concurrency, self._spec.warmup_requests))
+                subject.measure(what.prompts[: self._spec.warmup_requests], load, params(self._spec, load, what.max_new_tokens))
+        return self._open[key][0]
+
+    def prefix_cache(self, key: SubjectKey) -> str:
+        return self._open[key][0].prefix_cache if key in self._open else "unknown"
+
+    def _start(self, key: SubjectKey) -> Subject:
+        spec = self._spec
+        settings = Settings(precision(key.precision), spec.max_model_len, spec.memory_fraction, spec.max_concurrency)
+        return Worker(key.engine, model_path(key.model), settings)
+
+    def _end(self, key: SubjectKey) -> None:
+        _, stack = self._open.pop(key)
+        stack.close()
+
+    def __enter__(self) -> "Stage":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for key in list(self._open):
+            self._end(key)
+
+
+def precision(asked_for: str) -> Literal["fp32", "bf16"]:
+    """Return the number format that runs."""
+    if asked_for in ("fp32", "bf16"):
+        return asked_for
+    import torch
+
+    return "bf16" if torch.cuda.is_available() else "fp32"

@@ -1,0 +1,173 @@
+"""The sweep: cell after cell in the plan's order, each into the ledger when it is finished; a cell that fails is recorded too.
+
+    Sweep(spec, run, ledger).measure()
+
+Whatever an engine, a model or the disk does, the next cell is tried. What the ledger has is not measured again.
+"""
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+from ncdemo.spec.base import SpecError
+from ncdemo.spec.bench import BenchSpec
+from ncdemo.spec.common import ModelRef
+from ncdemo.spec.result import BenchResult, Cell, Gates, RequestRecord
+from ncdemo.spec.sweep import PlannedCell, cells
+from ncdemo.spec.traffic import Lengths
+from workloads.data.models import load_tokenizer
+from workloads.inference.asked import Asked, asked
+from workloads.inference.frameworks import engine_version
+from workloads.inference.frameworks.base import Answer
+from workloads.inference.ledger import Ledger
+from workloads.inference.metrics import agreement, cell, exact_match, request_record, unmeasured
+from workloads.inference.prompts import PromptTooLong
+from workloads.inference.stage import Stage, precision
+from workloads.inference.subject import Failed
+from workloads.run import Run, progress
+
+log = logging.getLogger("ncdemo.bench")
+USERS_MISTAKES = ("model_missing", "engine_missing", "prompt_too_long")
+Ids = dict[int, Sequence[int]]
+"""Request index -> output token ids."""
+
+
+class Sweep:
+    """One benchmark in its run directory."""
+
+    def __init__(self, spec: BenchSpec, run: Run, ledger: Ledger) -> None:
+        self._spec, self._run, self._ledger = spec, run, ledger
+        self._plan = cells(spec)
+        self._asked: dict[tuple[ModelRef, Lengths | None], Asked | Failed] = {}
+        self._tokenizers: dict[ModelRef, Any] = {}
+        self._references: dict[tuple[str, str, int], tuple[str, Ids]] = self._earlier_references()
+
+    def measure(self) -> None:
+        """Measure what the ledger lacks. Raise when not one cell could be measured."""
+        if self._ledger.done:
+            log.info("going on: %d of %d cells are finished", len(self._ledger.done), len(self._plan))
+        for plan in self._plan:  # before any engine is loaded: a prompt file that isn't there ends the run here
+            self._what(plan)
+        with Stage(self._spec) as stage:
+            self._progress()
+            self._run.bench = self._result(stage)
+            for plan in self._plan:
+                if plan.key not in self._ledger.done:
+                    self._cell(stage, plan)
+        measured = list(self._ledger.done.values())
+        if measured and all(one.error for one in measured):
+            first = measured[0]
+            words = (
+                f"{first.error}" if len({one.error for one in measured}) == 1 else f"no cell could be measured; the first: {first.error}"
+            )
+            raise SpecError(words) if first.failure in USERS_MISTAKES else RuntimeError(words)
+
+    def _cell(self, stage: Stage, plan: PlannedCell) -> Cell:
+        """Measure one cell and commit it."""
+        what = self._what(plan)
+        if self._spec.side_by_side and isinstance(what, Asked):
+            # All of a model before the first is measured: none then has the machine to itself.
+            stage.load([p.subject for p in self._plan if p.subject.model == plan.subject.model and p.key not in self._ledger.done], what)
+        self._ledger.begin()
+        answers = what if isinstance(what, Failed) else stage.measure(plan, what)
+        if isinstance(answers, Failed):
+            records: list[RequestRecord] = []
+            measured = unmeasured(plan, self._spec.prompts.count, answers.kind, answers.reason)
+        else:
+            assert isinstance(what, Asked)
+            records = self._records(plan, what, answers)
+            measured = self._sum(stage, plan, what, answers, records)
+        measured = self._ledger.commit(plan.key, measured, records, self._run.now())
+        self._run.bench = self._result(stage)
+        speed = measured.output_tokens_per_s
+        self._progress(**({} if speed is None else {"tokens_per_s": speed}))
+        log.info("%s: %s", plan.key, measured.error or f"{speed:.1f} tokens/s")
+        return measured
+
+    def _what(self, plan: PlannedCell) -> Asked | Failed:
+        """Return what a cell asks. A model that isn't there fails its own cells; a prompt file that isn't there is nobody's cell."""
+        key = (plan.subject.model, plan.lengths)
+        if key not in self._asked:
+            try:
+                self._asked[key] = asked(self._spec, plan.lengths, self._tokenizer(plan.subject.model))
+            except ModelMissing as error:
+                self._asked[key] = Failed("model_missing", str(error))
+            except PromptTooLong as error:
+                self._asked[key] = Failed("prompt_too_long", str(error))
+        return self._asked[key]
+
+    def _tokenizer(self, model: ModelRef) -> Any:
+        if model not in self._tokenizers:
+            try:
+                self._tokenizers[model] = load_tokenizer(model)
+            except SpecError as error:
+                raise ModelMissing(str(error)) from None
+        return self._tokenizers[model]
+
+    def _records(self, plan: PlannedCell, what: Asked, answers: list[Answer]) -> list[RequestRecord]:
+        tokenizer = self._tokenizers[plan.subject.model]
+        return [
+            request_record(answer, plan, zero_ns=self._run.zero_ns, prompt_tokens=len(what.prompts[answer.index].token_ids),
+                           text=tokenizer.decode(answer.token_ids))
+            for answer in sorted(answers, key=lambda a: a.index)
+        ]  # fmt: skip
+
+    def _sum(self, stage: Stage, plan: PlannedCell, what: Asked, answers: list[Answer], records: list[RequestRecord]) -> Cell:
+        """Sum up a cell and add what only the sweep knows: agreement with the first engine, right answers, the gates."""
+        spec, s = self._spec, self._spec.sampling
+        # Sampled texts differ by design; only greedy ones can be compared.
+        agreed = agreement(answers, self._reference(plan, answers)) if s.temperature == 0 else None
+        summed = cell(records, plan, spec.slo, expected_tokens=what.max_new_tokens if s.ignore_eos else None, agreement=agreed)
+        share, examples = exact_match(self._until_eos(plan, records), what.references)
+        gates = Gates(
+            prompt_hash=what.hash, asked_tokens=f"{what.max_new_tokens} {'exactly' if s.ignore_eos else 'at most'}", temperature=s.temperature,
+            precision=precision(plan.subject.precision), max_model_len=spec.max_model_len, memory_fraction=spec.memory_fraction,
+            warmup_requests=spec.warmup_requests, prefix_cache=stage.prefix_cache(plan.subject),
+        )  # fmt: skip
+        return summed.model_copy(update={"exact_match": share, "exact_match_examples": examples, "gates": gates})
+
+    def _until_eos(self, plan: PlannedCell, records: list[RequestRecord]) -> list[RequestRecord]:
+        """Return records whose text ends where the model ended it: with ignore_eos engines must go on after that."""
+        tokenizer = self._tokenizers[plan.subject.model]
+        eos = tokenizer.eos_token_id
+        return [
+            r.model_copy(update={"text": tokenizer.decode(r.token_ids[: r.token_ids.index(eos)])}) if eos in (r.token_ids or ()) else r
+            for r in records
+        ]
+
+    def _reference(self, plan: PlannedCell, answers: list[Answer]) -> list[Answer]:
+        """Return the answers of the first engine that had any to the same model, setting and repeat."""
+        key = (plan.subject.model.shown, plan.setting, plan.repeat)
+        mine: Ids = {a.index: a.token_ids for a in answers if a.error is None and a.token_ids}
+        _, ids = self._references.setdefault(key, (plan.subject.shown, mine)) if mine else self._references.get(key, ("", mine))
+        return [Answer(index, 0, 0, token_ids=list(tokens)) for index, tokens in ids.items()]
+
+    def _earlier_references(self) -> dict[tuple[str, str, int], tuple[str, Ids]]:
+        """Return the same of the cells that the ledger has, so that a resumed sweep compares with the same answers."""
+        found: dict[tuple[str, str, int], tuple[str, Ids]] = {}
+        unfinished = {(p.subject.model.shown, p.setting, p.repeat) for p in self._plan if p.key not in self._ledger.done}
+        for r in self._ledger.requests() if unfinished else ():
+            key = (r.model, r.setting or "", r.repeat)
+            if key in unfinished and r.ok and r.token_ids:
+                who, ids = found.setdefault(key, (" ".join(filter(None, (r.engine, r.model, r.variant))), {}))
+                if who == " ".join(filter(None, (r.engine, r.model, r.variant))):
+                    ids[r.index] = r.token_ids
+        return found
+
+    def _result(self, stage: Stage) -> BenchResult:
+        """Sum up what is measured so far, so that an interrupted benchmark keeps its cells."""
+        first = next((what for what in self._asked.values() if isinstance(what, Asked)), None)
+        return BenchResult(
+            cells=[entry.cell for entry in self._ledger.entries],
+            prompt_tokens=sum(len(p.token_ids) for p in first.prompts) if first else 0,
+            prompt_hash=first.hash if first else "",
+            engine_versions={engine: engine_version(engine) or "not installed" for engine in self._spec.engines},
+            load_time_s=dict(stage.load_time_s),
+        )
+
+    def _progress(self, **figures: float) -> None:
+        progress("bench", len(self._ledger.done), len(self._plan), **figures)
+
+
+class ModelMissing(SpecError):
+    """A model can't be loaded."""
