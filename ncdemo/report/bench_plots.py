@@ -9,13 +9,14 @@ from ncdemo.report.fairness import flags
 from ncdemo.report.figure import DASHES, INK, MUTED, NARROW, PAPER, SERIES, WIDE, Plot, drawing, panels, to_svg
 from ncdemo.report.read import Run
 from ncdemo.report.requests import METRICS
+from ncdemo.report.show import said
 from ncdemo.spec.result import Cell
 
 NAMES = {"ttft_s": "TTFT (ms)", "tpot_s": "TPOT (ms)", "itl_s": "ITL (ms)", "e2e_s": "End to end (ms)"}
 
 
 def bench_plots(run: Run, colours: dict[str, int]) -> list[Plot]:
-    """Draw throughput per model, then one figure of four latencies per model and concurrency."""
+    """Draw throughput per model, then one figure of four latencies per model and load."""
     cells = run.record.bench.cells if run.record and run.record.bench else []
     plots = []
     with drawing():
@@ -24,23 +25,23 @@ def bench_plots(run: Run, colours: dict[str, int]) -> list[Plot]:
             caption = f"{model}: bar = median over repeats, dots = each repeat. Hatched: a cell fails a fairness gate."
             half = _throughput(mine, model, colours, NARROW, 245)
             # With an even number of figures beside it, this one takes a whole row.
-            whole = len({key.concurrency for key in run.cells if key.model == model}) % 2 == 0
+            whole = len({key.load for key in run.cells if key.model == model}) % 2 == 0
             plots.append(Plot(caption, _throughput(mine, model, colours, WIDE, 190), half) if whole else Plot(caption, half))
         limits = _limits(run)
-        for model, concurrency in dict.fromkeys((key.model, key.concurrency) for key in run.cells):
-            caption = f"{model}, concurrency {concurrency}: share of requests (ITL: of tokens) at or below, in %; all repeats pooled."
-            plots.append(Plot(caption, _latencies(run, model, concurrency, colours, limits)))
+        for model, load in dict.fromkeys((key.model, key.load) for key in run.cells):
+            caption = f"{model}, {said(load)}: share of requests (ITL: of tokens) at or below, in %; all repeats pooled."
+            plots.append(Plot(caption, _latencies(run, model, load, colours, limits)))
     return plots
 
 
 def _throughput(cells: list[Cell], model: str, colours: dict[str, int], width: float, height: float) -> str:
     fig, (ax,) = panels(1, width, height)
-    engines = list(dict.fromkeys(c.engine for c in cells))
-    loads = sorted({c.concurrency for c in cells})
+    engines = list(dict.fromkeys(c.subject for c in cells))
+    loads = list(dict.fromkeys(c.load for c in cells))
     share = 0.8 / len(engines)
     for i, engine in enumerate(engines):
         for x, load in enumerate(loads):
-            group = [c for c in cells if (c.engine, c.concurrency) == (engine, load)]
+            group = [c for c in cells if (c.subject, c.load) == (engine, load)]
             if group:
                 _bar(ax, x + (i - (len(engines) - 1) / 2) * share, share, group, SERIES[colours[engine] % 8])
     ax.set_xticks(range(len(loads)), [str(load) for load in loads])
@@ -48,8 +49,9 @@ def _throughput(cells: list[Cell], model: str, colours: dict[str, int], width: f
     ax.set_ylim(0, max(ax.get_ylim()[1] * 1.08, 1e-9))
     ax.grid(axis="x", visible=False)
     ax.set_title("Output tokens/s")
-    ax.set_xlabel("concurrency (requests in flight)")
-    return to_svg(fig, f"Output tokens per second of {', '.join(engines)} with {model} by concurrency")
+    closed = all(load.isdigit() for load in loads)
+    ax.set_xlabel("concurrency (requests in flight)" if closed else "load")
+    return to_svg(fig, f"Output tokens per second of {', '.join(engines)} with {model} by load")
 
 
 def _bar(ax: Axes, x: float, width: float, group: list[Cell], colour: str) -> None:
@@ -74,11 +76,11 @@ def _limits(run: Run) -> dict[str, tuple[float, float]]:
     return found
 
 
-def _latencies(run: Run, model: str, concurrency: int, colours: dict[str, int], limits: dict[str, tuple[float, float]]) -> str:
+def _latencies(run: Run, model: str, load: str, colours: dict[str, int], limits: dict[str, tuple[float, float]]) -> str:
     fig, axes = panels(4, NARROW, 98, gap=46, columns=2, left=34, bottom=24)
     for ax, metric in zip(axes, METRICS, strict=True):
-        for engine in dict.fromkeys(key.engine for key in run.cells):
-            pooled = [getattr(cell, metric) for key, cell in run.cells.items() if key[:3] == (engine, model, concurrency)]
+        for engine in dict.fromkeys(key.subject for key in run.cells):
+            pooled = [getattr(cell, metric) for key, cell in run.cells.items() if key[:3] == (engine, model, load)]
             values = np.concatenate([np.asarray(v) for v in pooled]) if pooled else np.empty(0)
             if len(values):
                 x, y = ecdf(values * 1e3)
@@ -93,7 +95,7 @@ def _latencies(run: Run, model: str, concurrency: int, colours: dict[str, int], 
         ax.set_ylim(0, 103)
         ax.yaxis.set_major_locator(FixedLocator([0, 50, 100]))
         ax.set_title(NAMES[metric])
-    return to_svg(fig, f"Latency distributions of {model} at concurrency {concurrency}: percent of requests at or below a latency")
+    return to_svg(fig, f"Latency distributions of {model}, {said(load)}: percent of requests at or below a latency")
 
 
 def _scale(ax: Axes, low: float, high: float) -> None:

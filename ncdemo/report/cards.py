@@ -7,7 +7,7 @@ import numpy as np
 
 from ncdemo.report.fairness import flags
 from ncdemo.report.read import Run
-from ncdemo.report.show import NOT_MEASURED, UNBOUND, ms, number, percent
+from ncdemo.report.show import NOT_MEASURED, UNBOUND, ms, number, percent, said
 from ncdemo.spec.result import Cell
 
 
@@ -77,15 +77,15 @@ def _bench_cards(runs: list[Run], colours: dict[str, int]) -> list[Card]:
     benches = [run for run in runs if run.record and run.record.bench]
     for run in benches:
         cells = run.record.bench.cells
-        for engine, model in dict.fromkeys((c.engine, c.model) for c in cells):
-            best = _best([c for c in cells if (c.engine, c.model) == (engine, model)])
+        for engine, model in dict.fromkeys((c.subject, c.model) for c in cells):
+            best = _best([c for c in cells if (c.subject, c.model) == (engine, model)])
             label = " · ".join(filter(None, (engine, _short(model, cells), run.label if len(benches) > 1 else "")))
             if not best:
                 speed.append(Row(label, NOT_MEASURED, "", colours[engine]))
                 continue
             bad = any(flags(c) for c in best)
             values = [c.output_tokens_per_s for c in best if c.output_tokens_per_s is not None]
-            where = f"at concurrency {best[0].concurrency}"
+            where = f"at {said(best[0].load)}"
             many = f"{where}, median of {len(values)} repeats" if len(values) > 1 else f"{where}, 1 repeat"
             speed.append(Row(label, number(median(values)), many, colours[engine], bad))
             ttft.append(Row(label, _p50(best, "ttft_s"), where, colours[engine], bad))
@@ -94,11 +94,11 @@ def _bench_cards(runs: list[Run], colours: dict[str, int]) -> list[Card]:
 
 
 def _best(cells: list[Cell]) -> list[Cell]:
-    """Return the repeats of the concurrency with the highest median output tokens/s."""
-    groups: dict[int, list[Cell]] = {}
+    """Return the repeats of the load with the highest median output tokens/s."""
+    groups: dict[str, list[Cell]] = {}
     for cell in cells:
         if cell.output_tokens_per_s is not None:
-            groups.setdefault(cell.concurrency, []).append(cell)
+            groups.setdefault(cell.load, []).append(cell)
     return max(groups.values(), key=lambda group: median(c.output_tokens_per_s for c in group), default=[])
 
 

@@ -10,6 +10,8 @@ from ncdemo.spec.result import Cell
 MIN_REPEATS = 6
 AGREEMENT_FLOOR = 0.9
 """Below this share of equal leading tokens two engines did not do the same work. A judgement: bf16 alone moves a few tokens."""
+HEADROOM_FLOOR = 0.5
+"""Of the client's own ceiling, what must be left: measurement.md."""
 CONFIDENCE = 0.95
 
 
@@ -24,6 +26,12 @@ def flags(cell: Cell) -> list[str]:
         found.append("output tokens differ from what was asked for")
     if cell.token_agreement is not None and cell.token_agreement < AGREEMENT_FLOOR:
         found.append(f"only {cell.token_agreement * 100:.1f} % of tokens agree with the first engine")
+    if cell.client and cell.client.headroom is not None and cell.client.headroom < HEADROOM_FLOOR:
+        found.append(
+            f"the load generator itself was at {(1 - cell.client.headroom) * 100:.0f} % of what it can do: it may be what was measured"
+        )
+    if cell.gates and cell.gates.prefix_cache == "unknown":
+        found.append("whether a prefix cache answered is not known")
     return found
 
 
@@ -32,7 +40,7 @@ class Comparison:
     """Output tokens/s of `engine` / that of `base`, paired by repeat."""
 
     model: str
-    concurrency: int
+    load: str
     engine: str
     base: str
     repeats: int
@@ -54,22 +62,22 @@ class Comparison:
 
 
 def compare(cells: Sequence[Cell]) -> list[Comparison]:
-    """Compare every engine with the first one of the same model and concurrency."""
+    """Compare every engine with the first one of the same model and load."""
     found = []
-    for model, concurrency in dict.fromkeys((c.model, c.concurrency) for c in cells):
-        group = [c for c in cells if (c.model, c.concurrency) == (model, concurrency)]
-        base, *others = dict.fromkeys(c.engine for c in group)
-        found += [_pair(group, model, concurrency, engine, base) for engine in others]
+    for model, load in dict.fromkeys((c.model, c.load) for c in cells):
+        group = [c for c in cells if (c.model, c.load) == (model, load)]
+        base, *others = dict.fromkeys(c.subject for c in group)
+        found += [_pair(group, model, load, engine, base) for engine in others]
     return found
 
 
-def _pair(group: list[Cell], model: str, concurrency: int, engine: str, base: str) -> Comparison:
-    speed = {(c.engine, c.repeat): c.output_tokens_per_s for c in group}
+def _pair(group: list[Cell], model: str, load: str, engine: str, base: str) -> Comparison:
+    speed = {(c.subject, c.repeat): c.output_tokens_per_s for c in group}
     repeats = sorted({c.repeat for c in group})
     ratios = sorted(speed[engine, r] / speed[base, r] for r in repeats if speed.get((engine, r)) and speed.get((base, r)))
     low, high = interval(ratios)
-    flagged = any(flags(c) for c in group if c.engine in (engine, base))
-    return Comparison(model, concurrency, engine, base, len(ratios), median(ratios) if ratios else None, low, high, flagged)
+    flagged = any(flags(c) for c in group if c.subject in (engine, base))
+    return Comparison(model, load, engine, base, len(ratios), median(ratios) if ratios else None, low, high, flagged)
 
 
 def interval(ordered: Sequence[float]) -> tuple[float | None, float | None]:

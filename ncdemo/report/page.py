@@ -64,8 +64,8 @@ def label(runs: list[Run]) -> None:
 def assign_colours(runs: list[Run]) -> dict[str, int]:
     """Give each training run and each engine one colour for the whole page; the first of either kind has a solid line."""
     trained = [run.label for run in runs if run.kind == "train"]
-    engines = [cell.engine for run in runs if run.record and run.record.bench for cell in run.record.bench.cells]
-    engines += [key.engine for run in runs for key in run.cells]
+    engines = [cell.subject for run in runs if run.record and run.record.bench for cell in run.record.bench.cells]
+    engines += [key.subject for run in runs for key in run.cells]
     first = -(-len(trained) // len(DASHES)) * len(DASHES)
     return {engine: first + i for i, engine in enumerate(dict.fromkeys(engines))} | {name: i for i, name in enumerate(trained)}
 
@@ -102,8 +102,8 @@ def diverged(run: Run) -> list[str]:
 def bench(run: Run, colours: dict[str, int]) -> dict[str, Any]:
     result = run.record.bench if run.record else None
     found = result.cells if result else []
-    repeats = min((len({c.repeat for c in found if c.engine == engine}) for engine in {c.engine for c in found}), default=0)
-    engines = list(dict.fromkeys([c.engine for c in found] + [key.engine for key in run.cells]))
+    repeats = min((len({c.repeat for c in found if c.subject == engine}) for engine in {c.subject for c in found}), default=0)
+    engines = list(dict.fromkeys([c.subject for c in found] + [key.subject for key in run.cells]))
     rows = tables.cells(run, colours)
     return {
         "label": run.label,
@@ -130,7 +130,7 @@ def timeline(run: Run, colours: dict[str, int]) -> dict[str, Any]:
         if telemetry
         else []
     )
-    engines = list(dict.fromkeys(key.engine for key in run.cells))
+    engines = list(dict.fromkeys(key.subject for key in run.cells))
     return {
         "label": run.label,
         "plot": telemetry_plot(run, colours),

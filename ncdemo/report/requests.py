@@ -10,13 +10,17 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from ncdemo.spec.result import load_of, subject_of
+
 METRICS = ("ttft_s", "tpot_s", "itl_s", "e2e_s")
 
 
 class CellKey(NamedTuple):
-    engine: str
+    subject: str
+    """As Cell.subject."""
     model: str
-    concurrency: int
+    load: str
+    """As Cell.load."""
     repeat: int
 
 
@@ -42,7 +46,7 @@ def to_latencies(batches: Iterable[list[dict[str, Any]]], problems: list[str]) -
     for batch in batches:
         for request in batch:
             try:
-                key = CellKey(str(request["engine"]), str(request["model"]), int(request["concurrency"]), int(request["repeat"]))
+                key = _key(request)
                 cell = cells.get(key) or Latencies()
                 _add(cell, request)
                 cells[key] = cell
@@ -53,9 +57,15 @@ def to_latencies(batches: Iterable[list[dict[str, Any]]], problems: list[str]) -
     return cells
 
 
+def _key(request: dict[str, Any]) -> CellKey:
+    setting, concurrency = request.get("setting"), request["concurrency"]
+    load = load_of(setting, None if concurrency is None and setting else int(concurrency))
+    return CellKey(subject_of(str(request["engine"]), request.get("variant")), str(request["model"]), load, int(request["repeat"]))
+
+
 def _add(cell: Latencies, request: dict[str, Any]) -> None:
     """Add one request, or raise before anything of it is added."""
-    chunks, tokens = [_finite(at) for at in request["chunk_s"]], request["chunk_tokens"]
+    chunks, tokens = [_finite(at) for at in request["chunk_s"]], request["chunk_tokens"] or []
     start = _finite(request["sent_s"])
     end = chunks[-1] if chunks else start
     gaps = [((after - before) / n, n) for before, after, n in zip(chunks, chunks[1:], tokens[1:], strict=False)]

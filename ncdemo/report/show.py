@@ -72,3 +72,8 @@ def tick(value: float, _position: int | None = None) -> str:
 def printable(text: str) -> str:
     """Replace control characters and lone surrogates, which neither UTF-8 nor a plot can hold."""
     return "".join(c if c.isprintable() else "�" for c in text)
+
+
+def said(load: str) -> str:
+    """Return a Cell.load in a sentence."""
+    return f"concurrency {load}" if load.isdigit() else load

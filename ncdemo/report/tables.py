@@ -51,15 +51,19 @@ def training(runs: list[Run]) -> Table:
 def cells(run: Run, colours: dict[str, int]) -> list[dict[str, Any]]:
     """Return one row per cell, ordered so that what is compared stands together."""
     found = run.record.bench.cells if run.record and run.record.bench else []
-    return [_cell(c) | {"colour": colours[c.engine] % 8} for c in sorted(found, key=lambda c: (c.model, c.concurrency, c.engine, c.repeat))]
+    loads = list(dict.fromkeys(c.load for c in found))
+    return [
+        _cell(c) | {"colour": colours[c.subject] % 8}
+        for c in sorted(found, key=lambda c: (c.model, loads.index(c.load), c.subject, c.repeat))
+    ]
 
 
 def _cell(cell: Cell) -> dict[str, Any]:
     rates = (cell.output_tokens_per_s, cell.requests_per_s, cell.goodput_rps)
     return {
-        "engine": cell.engine,
+        "engine": cell.subject,
         "model": cell.model,
-        "concurrency": cell.concurrency,
+        "load": cell.load,
         "repeat": cell.repeat,
         "counts": [number(cell.requests), number(cell.failed)],
         "numbers": [*map(number, rates), percent(cell.slo_attainment)],
@@ -83,14 +87,14 @@ def comparisons(run: Run) -> list[list[str]]:
     for c in compare(run.record.bench.cells if run.record and run.record.bench else []):
         between = f"{number(c.low)} to {number(c.high)}" if c.low is not None else ""
         ratio = f"{number(c.ratio)} ×" if c.ratio is not None else NOT_MEASURED
-        rows.append([c.model, str(c.concurrency), f"{c.engine} / {c.base}", ratio, between, str(c.repeats), c.verdict])
+        rows.append([c.model, c.load, f"{c.engine} / {c.base}", ratio, between, str(c.repeats), c.verdict])
     return rows
 
 
 def failures(run: Run) -> list[list[str]]:
     """Return each distinct error of requests with how often it came, from requests.jsonl."""
     return [
-        [key.engine, key.model, str(key.concurrency), str(key.repeat), str(count), message]
+        [key.subject, key.model, key.load, str(key.repeat), str(count), message]
         for key, cell in run.cells.items()
         for message, count in cell.errors.most_common(3)
     ]

@@ -55,7 +55,7 @@ def telemetry_plot(run: Run, colours: dict[str, int]) -> Plot | None:
         for ax, panel in zip(axes[offset:], stack, strict=True):
             _panel(ax, panel)
             for key, start, end in windows:
-                ax.axvspan(start, end, color=SERIES[colours[key.engine] % 8], alpha=0.13, linewidth=0)
+                ax.axvspan(start, end, color=SERIES[colours[key.subject] % 8], alpha=0.13, linewidth=0)
         if windows:
             _cells(axes[0], windows, colours, width)
         axes[-1].set_xlabel("time since start (s)")
@@ -136,16 +136,16 @@ def _panel(ax: Axes, panel: Panel) -> None:
 
 
 def _cells(ax: Axes, windows: list, colours: dict[str, int], width: float) -> None:
-    """Draw which cell ran when: a row per engine, the concurrency in each block that has room for it."""
-    engines = list(dict.fromkeys(key.engine for key, _, _ in windows))
+    """Draw which cell ran when: a row per engine, the load in each block that has room for it."""
+    engines = list(dict.fromkeys(key.subject for key, _, _ in windows))
     unit = (width - 64) / ax.get_xlim()[1]
     for key, start, end in windows:
-        row = engines.index(key.engine)
+        row = engines.index(key.subject)
         # The line keeps a cell of a few milliseconds visible.
-        ax.barh(row, end - start, left=start, height=0.74, color=SERIES[colours[key.engine] % 8], linewidth=1.2)
-        if (end - start) * unit > 9 * len(str(key.concurrency)):
-            ax.text((start + end) / 2, row, str(key.concurrency), ha="center", va="center", fontsize=9, color=PAPER)
+        ax.barh(row, end - start, left=start, height=0.74, color=SERIES[colours[key.subject] % 8], linewidth=1.2)
+        if (end - start) * unit > 9 * len(key.load):
+            ax.text((start + end) / 2, row, key.load, ha="center", va="center", fontsize=9, color=PAPER)
     ax.set_ylim(len(engines) - 0.5, -0.5)
     ax.set_yticks([])
     ax.grid(visible=False)
-    ax.set_title("Cells by engine; the number is the concurrency")
+    ax.set_title("Cells by engine; numbers are concurrencies")

@@ -78,8 +78,8 @@ class RequestRecord(Record):
     sent_s: float
     chunk_s: list[float]
     """Arrival of each chunk that carries tokens."""
-    chunk_tokens: list[int]
-    """Tokens in each of those chunks."""
+    chunk_tokens: list[int] | None
+    """Tokens in each of those chunks; None where the server counts them otherwise."""
     token_ids: list[int] | None = None
     """Output token ids, where the engine tells them."""
     text: str | None = None
@@ -262,12 +262,12 @@ class Cell(Record):
     @property
     def subject(self) -> str:
         """Who was measured: the engine, with its variant where the sweep has several."""
-        return " ".join(filter(None, (self.engine, self.variant)))
+        return subject_of(self.engine, self.variant)
 
     @property
-    def given(self) -> str:
-        """What it was given."""
-        return self.setting or f"concurrency {self.concurrency}"
+    def load(self) -> str:
+        """What every subject was given alike: a closed loop's concurrency alone, or the setting in words."""
+        return load_of(self.setting, self.concurrency)
 
 
 class LedgerHead(Record):
@@ -303,6 +303,14 @@ class SearchResult(Record):
     """Lowest rate measured that did not (None: every rate did)."""
     runs: int
     reason: str
+
+
+def subject_of(engine: str, variant: str | None) -> str:
+    return f"{engine} {variant}" if variant else engine
+
+
+def load_of(setting: str | None, concurrency: int | None) -> str:
+    return str(concurrency) if setting in (None, f"concurrency {concurrency}") else setting
 
 
 class BenchResult(Record):

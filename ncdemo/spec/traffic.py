@@ -35,9 +35,8 @@ class Trace(Spec):
     """Replay of recorded traffic: its times, prompt lengths and output lengths."""
 
     file: NonEmpty
-    """CSV or JSON Lines, plain or gzipped; a path from the working directory, else from the ncdemo checkout."""
-    format: Literal["azure", "burstgpt", "mooncake"] = "azure"
-    """Who recorded it: says its columns."""
+    """CSV in Azure's or BurstGPT's form, or JSON Lines in Mooncake's, plain or gzipped; a path from the working directory, else
+    from the ncdemo checkout."""
     scale: float = Field(default=1.0, gt=0)
     """2 replays the trace twice as fast."""
 

@@ -67,6 +67,7 @@ def test_an_engine_that_cannot_load_is_a_recorded_failure_and_the_sweep_goes_on(
 
 def test_an_engine_killed_in_the_middle_is_a_recorded_failure(tiny_model: Path) -> None:
     from ncdemo.spec.traffic import Load
+    from workloads.inference.asked import Asked
     from workloads.inference.frameworks.base import Params, Prompt, Settings
     from workloads.inference.subject import Failed, Worker
 
@@ -74,14 +75,14 @@ def test_an_engine_killed_in_the_middle_is_a_recorded_failure(tiny_model: Path) 
         assert worker.failed is None
         worker._process.kill()
         worker._process.wait()
-        answers = worker.measure([Prompt(0, (1, 2))], Load(kind="closed", concurrency=1), Params(1, 4, True, 0.0, 0))
+        answers = worker.measure(Asked([Prompt(0, (1, 2))], [None], [4]), Load(kind="closed", concurrency=1), Params(1, 4, True, 0.0, 0))
     assert answers == Failed("engine_died", "the engine's process ended (exit -9); its last words are in the log")
 
 
 def test_what_is_not_measured_yet_is_refused_not_ignored(tmp_path: Path, tiny_model: Path) -> None:
-    done, _ = bench(tmp_path, tiny_model, mode="server", prices={"vm_size": "Standard_D2s_v5"})
+    done, _ = bench(tmp_path, tiny_model, prices={"vm_size": "Standard_D2s_v5"})
     assert done.returncode == 2
-    assert "Error: prices, mode: not measured by this version; remove them" in done.stderr
+    assert "Error: prices: not measured by this version; remove it" in done.stderr
 
 
 def test_a_missing_model_is_one_line(tmp_path: Path) -> None:

@@ -141,8 +141,8 @@ def test_a_missing_engine_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> No
 def test_a_server_only_engine_says_so() -> None:
     with pytest.raises(SpecError, match="openai has no offline form, only server; measure it as server, or leave it out"):
         frameworks.engine("openai")
-    with pytest.raises(SpecError, match="echo has no server form, only offline"):
-        frameworks.engine("echo", "server")
+    with pytest.raises(SpecError, match="transformers has no server form, only offline"):
+        frameworks.engine("transformers", "server")
 
 
 def test_tensorrt_llm_is_refused_outside_its_container(monkeypatch: pytest.MonkeyPatch, tiny_model: Path) -> None:

@@ -74,7 +74,7 @@ def test_a_cell_by_hand() -> None:
         record(answer(1, sent=150, chunks=(450, 500), tokens=(1, 3))),  # ttft 300 ms: a miss
         record(Answer(2, 0, 160 * MS, error="refused")),  # a failure is a miss
     ]
-    c = cell(records, PLAN, slo, expected_tokens=4, agreement=None)
+    c = cell(records, PLAN, slo, expected_tokens=[4] * 3, agreement=None)
     assert (c.requests, c.failed) == (3, 1)
     assert c.window_s == pytest.approx(0.400)  # 100 to 500 ms
     assert c.output_tokens_per_s == pytest.approx(8 / 0.4)
@@ -85,7 +85,7 @@ def test_a_cell_by_hand() -> None:
 
 
 def test_a_cell_in_which_all_failed_has_a_reason_and_no_numbers() -> None:
-    c = cell([record(Answer(0, 0, 0, error="out of memory"))], PLAN, Slo(), expected_tokens=4, agreement=None)
+    c = cell([record(Answer(0, 0, 0, error="out of memory"))], PLAN, Slo(), expected_tokens=[4], agreement=None)
     assert (c.failed, c.error, c.window_s, c.output_tokens_per_s, c.slo_attainment) == (1, "out of memory", None, None, None)
 
 

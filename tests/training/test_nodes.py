@@ -76,5 +76,5 @@ def test_a_node_that_is_alone_says_so(tiny_model: Path, tmp_path: Path) -> None:
     last = done.stderr.strip().splitlines()[-1]
     assert (
         last
-        == "Error: train.processes = 1 on each of 2 nodes: 1 are running; start with `python -m workloads.job` on each node, which launches them"
+        == "Error: train.processes = 1 on each of 2 nodes: 1 are running; start with `python -m workloads.entrypoint` on each node, which launches them"
     )

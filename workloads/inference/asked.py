@@ -1,33 +1,78 @@
-"""What a cell asks: prompts, right answers and how to generate, the very same for every engine."""
+"""What a cell asks: prompts, right answers, how much to generate and, for a trace, when; the very same for every engine."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
+from ncdemo.spec.base import SpecError
 from ncdemo.spec.bench import BenchSpec
-from ncdemo.spec.traffic import Lengths, Load
+from ncdemo.spec.paths import PACKAGE
+from ncdemo.spec.sweep import PlannedCell
+from ncdemo.spec.traffic import Load, Trace
 from workloads.inference.frameworks.base import Params, Prompt
+from workloads.inference.load.synthesize import synthesize
+from workloads.inference.load.traces import fitting, read_trace
 from workloads.inference.prompts import load_prompts, load_references, prompt_hash
 
 
 @dataclass(frozen=True)
 class Asked:
+    """All sequences have one entry per request."""
+
     prompts: Sequence[Prompt]
     references: Sequence[str | None]
-    max_new_tokens: int
+    output_tokens: Sequence[int]
+    """Of each request, at most (exactly, with ignore_eos)."""
+    offsets_s: Sequence[float] | None = None
+    """When a trace sent them; None: the load says when."""
 
     @property
     def hash(self) -> str:
         return prompt_hash(self.prompts)
 
+    @property
+    def max_new_tokens(self) -> int:
+        return max(self.output_tokens)
 
-def asked(spec: BenchSpec, lengths: Lengths | None, tokenizer: Any) -> Asked:
-    """Return what the cells of one model and length ask. Raise SpecError for prompts that can't be used."""
+    @property
+    def shown_tokens(self) -> str:
+        return str(self.max_new_tokens) if self.offsets_s is None else "the trace's own"
+
+    def first(self, count: int) -> "Asked":
+        """Return the first requests alone, as a warm-up."""
+        offsets = None if self.offsets_s is None else self.offsets_s[:count]
+        return replace(
+            self, prompts=self.prompts[:count], references=self.references[:count], output_tokens=self.output_tokens[:count], offsets_s=offsets
+        )  # fmt: skip
+
+
+def asked(spec: BenchSpec, cell: PlannedCell, tokenizer: Any) -> Asked:
+    """Return what a cell asks of any engine with this model. Raise SpecError for prompts that can't be used."""
+    if cell.load.kind == "trace":
+        assert spec.trace
+        return _replayed(spec, spec.trace, tokenizer)
+    count = spec.prompts.count
+    if cell.lengths:
+        made = synthesize(tokenizer, [cell.lengths.input_tokens] * count, spec.sampling.seed)
+        return Asked([m.prompt for m in made], [None] * count, [cell.lengths.output_tokens] * count)
     prompts = load_prompts(spec.prompts, tokenizer, spec.max_model_len - spec.sampling.max_new_tokens)
-    return Asked(prompts, load_references(spec.prompts), spec.sampling.max_new_tokens)
+    return Asked(prompts, load_references(spec.prompts), [spec.sampling.max_new_tokens] * count)
 
 
 def params(spec: BenchSpec, load: Load, max_new_tokens: int) -> Params:
     """Return how a cell generates; an open loop has no limit of its own to requests in flight."""
     s = spec.sampling
     return Params(load.concurrency or spec.max_concurrency, max_new_tokens, s.ignore_eos, s.temperature, s.seed)
+
+
+def _replayed(spec: BenchSpec, trace: Trace, tokenizer: Any) -> Asked:
+    """Return the trace's first prompts.count requests that fit the model."""
+    path = next((p for p in (Path(trace.file), PACKAGE / trace.file) if p.is_file()), None)
+    if path is None:
+        raise SpecError(f"trace.file = {trace.file!r}: no such file; give a trace in CSV or JSON Lines")
+    rows = fitting(read_trace(path), spec.max_model_len)[: spec.prompts.count]
+    if not rows:
+        raise SpecError(f"trace.file = {trace.file!r}: no request fits in max_model_len = {spec.max_model_len}; raise it")
+    made = synthesize(tokenizer, [row.prompt_tokens for row in rows], spec.sampling.seed)
+    return Asked([m.prompt for m in made], [None] * len(rows), [row.output_tokens for row in rows], [row.offset_s for row in rows])

@@ -20,14 +20,16 @@ def request_record(answer: Answer, plan: PlannedCell, *, prompt_tokens: int, zer
     def seconds(ns: int) -> float:
         return (ns - zero_ns) / 1e9
 
-    n = sum(answer.chunk_tokens)
+    # Where a server's count is not that of its chunks, it is known how many tokens came, but not when each did.
+    n = sum(answer.chunk_tokens) if answer.output_tokens is None else answer.output_tokens
+    known = answer.chunk_tokens_from != "unknown"
     ok = answer.error is None and n > 0
     base = RequestRecord(
         engine=plan.subject.engine, model=plan.subject.model.shown, variant=plan.subject.variant, setting=plan.setting,
         concurrency=plan.load.concurrency, repeat=plan.repeat, index=answer.index, ok=ok,
-        error=answer.error or (None if n else "no output token"), prompt_tokens=prompt_tokens, output_tokens=n,
+        error=answer.error or (None if n else "no output token"), failure=answer.failure, prompt_tokens=prompt_tokens, output_tokens=n,
         token_ids=answer.token_ids or None, scheduled_s=seconds(answer.scheduled_ns), sent_s=seconds(answer.sent_ns),
-        chunk_s=[seconds(ns) for ns in answer.chunk_ns], chunk_tokens=answer.chunk_tokens, text=text,
+        chunk_s=[seconds(ns) for ns in answer.chunk_ns], chunk_tokens=answer.chunk_tokens if known else None, text=text,
     )  # fmt: skip
     if not ok:
         return base
@@ -38,14 +40,16 @@ def request_record(answer: Answer, plan: PlannedCell, *, prompt_tokens: int, zer
             "ttft_s": (first - answer.sent_ns) / 1e9,
             "ttft_from_schedule_s": (first - answer.scheduled_ns) / 1e9,
             "e2e_s": e2e,
-            "tpot_s": (last - first) / 1e9 / (n - n1) if n > n1 else None,
+            "tpot_s": (last - first) / 1e9 / (n - n1) if n > n1 and known else None,
             "normalized_latency_s": e2e / n,
         }
     )
 
 
 def itl_s(record: RequestRecord) -> list[float]:
-    """Return gaps between chunks / tokens of the later chunk, once for each of its tokens."""
+    """Return gaps between chunks / tokens of the later chunk, once for each of its tokens; none where those aren't known."""
+    if record.chunk_tokens is None:
+        return []
     gaps = zip(pairwise(record.chunk_s), record.chunk_tokens[1:], strict=True)
     return [(b - a) / tokens for (a, b), tokens in gaps for _ in range(tokens)]
 
@@ -100,8 +104,10 @@ def unmeasured(plan: PlannedCell, requests: int, failure: str, error: str) -> Ce
     )  # fmt: skip
 
 
-def cell(records: Sequence[RequestRecord], plan: PlannedCell, slo: Slo, *, expected_tokens: int | None, agreement: float | None) -> Cell:
-    """Sum up the requests of one cell (at least one record). expected_tokens: what each must yield, None when free."""
+def cell(
+    records: Sequence[RequestRecord], plan: PlannedCell, slo: Slo, *, expected_tokens: Sequence[int] | None, agreement: float | None
+) -> Cell:
+    """Sum up the requests of one cell (at least one record). expected_tokens: what request i must yield, None when free."""
     done = [r for r in records if r.ok]
     if not done:
         return unmeasured(plan, len(records), records[0].failure or "no_answers", records[0].error or "no request was answered")
@@ -123,7 +129,7 @@ def cell(records: Sequence[RequestRecord], plan: PlannedCell, slo: Slo, *, expec
             "goodput_rps": good / window,
             **{name: distribution([v for r in done if (v := getattr(r, name)) is not None]) for name in PER_REQUEST},
             "itl_s": distribution([gap for r in done for gap in itl_s(r)]),
-            "equal_output_tokens": None if expected_tokens is None else all(r.output_tokens == expected_tokens for r in records),
+            "equal_output_tokens": None if expected_tokens is None else all(r.output_tokens == expected_tokens[r.index] for r in records),
             "token_agreement": agreement,
         }
     )

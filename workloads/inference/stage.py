@@ -5,16 +5,21 @@ an answer in between is given up.
 """
 
 import logging
+import re
 from collections.abc import Iterable
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Literal
 
 from ncdemo.spec.bench import BenchSpec
+from ncdemo.spec.result import Client
 from ncdemo.spec.sweep import PlannedCell, SubjectKey
 from ncdemo.spec.traffic import Load
 from workloads.data.models import model_path
 from workloads.inference.asked import Asked, params
 from workloads.inference.frameworks.base import Answer, Settings
+from workloads.inference.load.ceiling import ceiling
+from workloads.inference.served import Served
 from workloads.inference.subject import Failed, Subject, Worker
 
 log = logging.getLogger("ncdemo.bench")
@@ -24,8 +29,9 @@ DEATHS = 2
 class Stage:
     """The loaded subjects of one sweep; `with` ends them all."""
 
-    def __init__(self, spec: BenchSpec) -> None:
-        self._spec = spec
+    def __init__(self, spec: BenchSpec, folder: Path) -> None:
+        """`folder` is the run directory: servers leave their logs there."""
+        self._spec, self._folder = spec, folder
         self._open: dict[SubjectKey, tuple[Subject, ExitStack]] = {}
         self._given_up: dict[SubjectKey, Failed] = {}
         self._deaths: dict[SubjectKey, int] = {}
@@ -37,7 +43,7 @@ class Stage:
         if key in self._given_up:
             return self._given_up[key]
         subject = self.get(key, what)
-        answers = subject.failed or subject.measure(what.prompts, cell.load, params(self._spec, cell.load, what.max_new_tokens))
+        answers = subject.failed or subject.measure(what, cell.load, params(self._spec, cell.load, what.max_new_tokens))
         if not isinstance(answers, Failed):
             self._deaths[key] = 0
         if subject.failed:
@@ -61,20 +67,34 @@ class Stage:
             stack = ExitStack()
             subject = stack.enter_context(self._start(key))
             self._open[key] = subject, stack
-            self.load_time_s[key.shown] = subject.load_time_s
-            log.info("%s: %s", key.shown, subject.failed.reason if subject.failed else f"ready after {subject.load_time_s:.1f} s")
+            if subject.load_time_s is not None:
+                self.load_time_s[key.shown] = subject.load_time_s
+            ready = "is there" if subject.load_time_s is None else f"ready after {subject.load_time_s:.1f} s"
+            log.info("%s: %s", key.shown, subject.failed.reason if subject.failed else ready)
             if self._spec.warmup_requests and not subject.failed:
                 load = Load(kind="closed", concurrency=min(self._spec.max_concurrency, self._spec.warmup_requests))
-                subject.measure(what.prompts[: self._spec.warmup_requests], load, params(self._spec, load, what.max_new_tokens))
+                subject.measure(what.first(self._spec.warmup_requests), load, params(self._spec, load, what.max_new_tokens))
         return self._open[key][0]
+
+    def client(self, key: SubjectKey) -> Client | None:
+        """Return what the load generator did in a subject's last cell."""
+        return self._open[key][0].client if key in self._open else None
 
     def prefix_cache(self, key: SubjectKey) -> str:
         return self._open[key][0].prefix_cache if key in self._open else "unknown"
 
     def _start(self, key: SubjectKey) -> Subject:
         spec = self._spec
-        settings = Settings(precision(key.precision), spec.max_model_len, spec.memory_fraction, spec.max_concurrency)
-        return Worker(key.engine, model_path(key.model), settings)
+        settings = Settings(
+            precision(key.precision), spec.max_model_len, spec.memory_fraction, spec.max_concurrency,
+            tensor_parallel_size=key.tensor_parallel, endpoint_url=spec.url or "",
+        )  # fmt: skip
+        if spec.mode == "offline":
+            return Worker(key.engine, model_path(key.model), settings)
+        # Before any server works beside it; measured once per machine and run.
+        top = ceiling(self._folder / "client-ceiling.json")
+        path = key.model.shown if key.engine == "openai" else model_path(key.model)
+        return Served(key.engine, path, settings, self._folder / "servers" / folder_name(key), top)
 
     def _end(self, key: SubjectKey) -> None:
         _, stack = self._open.pop(key)
@@ -86,6 +106,11 @@ class Stage:
     def __exit__(self, *_: object) -> None:
         for key in list(self._open):
             self._end(key)
+
+
+def folder_name(key: SubjectKey) -> str:
+    """Return a subject's folder below servers/."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", f"{key.engine}-{Path(key.model.shown).name}-{key.precision}-tp{key.tensor_parallel}")
 
 
 def precision(asked_for: str) -> Literal["fp32", "bf16"]:

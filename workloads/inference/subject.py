@@ -1,9 +1,10 @@
 """What a sweep measures: something that is started once for a set of parameters, and then given cell after cell.
 
     with Worker("echo", path, settings) as subject:
-        answers = subject.measure(prompts, load, params)
+        answers = subject.measure(what, load, params)
 
-`Worker` is an engine in a process of its own (mode: offline). A subject never raises what an engine did: it says why.
+`Worker` is an engine in a process of its own (mode: offline), served.py's an engine's server. A subject never raises what an
+engine did: it says why.
 """
 
 import json
@@ -11,13 +12,14 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol, Self
 
+from ncdemo.spec.result import Client
 from ncdemo.spec.traffic import Load
-from workloads.inference.frameworks.base import Answer, Params, Prompt, Settings
+from workloads.inference.asked import Asked
+from workloads.inference.frameworks.base import Answer, Params, Settings
 
 
 @dataclass(frozen=True)
@@ -31,11 +33,14 @@ class Failed:
 class Subject(Protocol):
     failed: Failed | None
     """Set when it could not start, or has ended: it answers nothing more."""
-    load_time_s: float
+    load_time_s: float | None
+    """None: somebody else loaded it."""
     prefix_cache: str
     """How cached prefixes are kept from answering, as in Gates.prefix_cache."""
+    client: Client | None
+    """What the load generator did in the last cell; None without one."""
 
-    def measure(self, prompts: Sequence[Prompt], load: Load, params: Params) -> list[Answer] | Failed: ...
+    def measure(self, what: Asked, load: Load, params: Params) -> list[Answer] | Failed: ...
 
     def __enter__(self) -> Self: ...
 
@@ -46,6 +51,7 @@ class Worker:
     """One engine with one model in its own process; `with` ends it."""
 
     prefix_cache = "off"
+    client = None
 
     def __init__(self, engine: str, path: str, settings: Settings) -> None:
         threads = str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count())
@@ -60,12 +66,12 @@ class Worker:
             self.failed = Failed("load_failed" if reply["kind"] in ("engine_error", "engine_died") else reply["kind"], reply["error"])
         self.load_time_s = time.perf_counter() - start
 
-    def measure(self, prompts: Sequence[Prompt], load: Load, params: Params) -> list[Answer] | Failed:
+    def measure(self, what: Asked, load: Load, params: Params) -> list[Answer] | Failed:
         """Return the answers, or why there are none."""
         assert load.kind == "closed", "the spec allows an offline engine closed loops only"
         if self.failed:
             return self.failed
-        reply = self._ask({"prompts": [(p.index, p.token_ids) for p in prompts], "params": asdict(params)})
+        reply = self._ask({"prompts": [(p.index, p.token_ids) for p in what.prompts], "params": asdict(params)})
         return [Answer(**a) for a in reply["answers"]] if "answers" in reply else Failed(reply["kind"], reply["error"])
 
     def _ask(self, message: dict[str, Any]) -> dict[str, Any]:

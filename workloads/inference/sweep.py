@@ -14,7 +14,6 @@ from ncdemo.spec.bench import BenchSpec
 from ncdemo.spec.common import ModelRef
 from ncdemo.spec.result import BenchResult, Cell, Gates, RequestRecord
 from ncdemo.spec.sweep import PlannedCell, cells
-from ncdemo.spec.traffic import Lengths
 from workloads.data.models import load_tokenizer
 from workloads.inference.asked import Asked, asked
 from workloads.inference.frameworks import engine_version
@@ -38,7 +37,7 @@ class Sweep:
     def __init__(self, spec: BenchSpec, run: Run, ledger: Ledger) -> None:
         self._spec, self._run, self._ledger = spec, run, ledger
         self._plan = cells(spec)
-        self._asked: dict[tuple[ModelRef, Lengths | None], Asked | Failed] = {}
+        self._asked: dict[tuple[Any, ...], Asked | Failed] = {}
         self._tokenizers: dict[ModelRef, Any] = {}
         self._references: dict[tuple[str, str, int], tuple[str, Ids]] = self._earlier_references()
 
@@ -48,7 +47,7 @@ class Sweep:
             log.info("going on: %d of %d cells are finished", len(self._ledger.done), len(self._plan))
         for plan in self._plan:  # before any engine is loaded: a prompt file that isn't there ends the run here
             self._what(plan)
-        with Stage(self._spec) as stage:
+        with Stage(self._spec, self._run.folder) as stage:
             self._progress()
             self._run.bench = self._result(stage)
             for plan in self._plan:
@@ -86,10 +85,10 @@ class Sweep:
 
     def _what(self, plan: PlannedCell) -> Asked | Failed:
         """Return what a cell asks. A model that isn't there fails its own cells; a prompt file that isn't there is nobody's cell."""
-        key = (plan.subject.model, plan.lengths)
+        key = (plan.subject.model, plan.lengths, plan.load.kind == "trace")
         if key not in self._asked:
             try:
-                self._asked[key] = asked(self._spec, plan.lengths, self._tokenizer(plan.subject.model))
+                self._asked[key] = asked(self._spec, plan, self._tokenizer(plan.subject.model))
             except ModelMissing as error:
                 self._asked[key] = Failed("model_missing", str(error))
             except PromptTooLong as error:
@@ -108,7 +107,7 @@ class Sweep:
         tokenizer = self._tokenizers[plan.subject.model]
         return [
             request_record(answer, plan, zero_ns=self._run.zero_ns, prompt_tokens=len(what.prompts[answer.index].token_ids),
-                           text=tokenizer.decode(answer.token_ids))
+                           text=answer.text if answer.text is not None else tokenizer.decode(answer.token_ids))
             for answer in sorted(answers, key=lambda a: a.index)
         ]  # fmt: skip
 
@@ -117,14 +116,16 @@ class Sweep:
         spec, s = self._spec, self._spec.sampling
         # Sampled texts differ by design; only greedy ones can be compared.
         agreed = agreement(answers, self._reference(plan, answers)) if s.temperature == 0 else None
-        summed = cell(records, plan, spec.slo, expected_tokens=what.max_new_tokens if s.ignore_eos else None, agreement=agreed)
+        summed = cell(records, plan, spec.slo, expected_tokens=what.output_tokens if s.ignore_eos else None, agreement=agreed)
         share, examples = exact_match(self._until_eos(plan, records), what.references)
         gates = Gates(
-            prompt_hash=what.hash, asked_tokens=f"{what.max_new_tokens} {'exactly' if s.ignore_eos else 'at most'}", temperature=s.temperature,
+            prompt_hash=what.hash, asked_tokens=f"{what.shown_tokens} {'exactly' if s.ignore_eos else 'at most'}", temperature=s.temperature,
             precision=precision(plan.subject.precision), max_model_len=spec.max_model_len, memory_fraction=spec.memory_fraction,
             warmup_requests=spec.warmup_requests, prefix_cache=stage.prefix_cache(plan.subject),
         )  # fmt: skip
-        return summed.model_copy(update={"exact_match": share, "exact_match_examples": examples, "gates": gates})
+        return summed.model_copy(
+            update={"exact_match": share, "exact_match_examples": examples, "gates": gates, "client": stage.client(plan.subject)}
+        )
 
     def _until_eos(self, plan: PlannedCell, records: list[RequestRecord]) -> list[RequestRecord]:
         """Return records whose text ends where the model ended it: with ignore_eos engines must go on after that."""

@@ -78,7 +78,7 @@ def _find_or_create(client: Any, record: RunRecord, started_ms: int) -> Any:
 
 
 def _rows(run_dir: Path, record: RunRecord) -> Iterator[Row]:
-    """Yield every metric. Bench cells: bench/<engine>/<model>/c<concurrency>/<metric>, with the repeat as step."""
+    """Yield every metric. Bench cells: bench/<engine>/<model>/c<concurrency>/<metric> (other loads in words), with the repeat as step."""
     for line in _lines(run_dir / "steps.jsonl"):
         yield from ((f"train/{name}", line[name], line["end_s"], line["step"]) for name in STEP_METRICS if line.get(name) is not None)
     for line in _lines(run_dir / "evals.jsonl"):
@@ -90,8 +90,9 @@ def _rows(run_dir: Path, record: RunRecord) -> Iterator[Row]:
             yield f"result/{name}", value, ended_s, 0
     for cell in record.bench.cells if record.bench else ():
         fields = cell.model_dump()
-        repeat, concurrency = fields.pop("repeat"), fields.pop("concurrency")
-        group = f"bench/{_safe(cell.engine)}/{_safe(cell.model)}/c{concurrency}"
+        repeat, _ = fields.pop("repeat"), fields.pop("concurrency")
+        load = f"c{cell.load}" if cell.load.isdigit() else _safe(cell.load)
+        group = f"bench/{_safe(cell.subject)}/{_safe(cell.model)}/{load}"
         yield from ((f"{group}/{name}", value, ended_s, repeat) for name, value in _numbers(fields))
 
 

@@ -4,7 +4,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from ncdemo.spec.base import SpecError
 
@@ -96,6 +96,8 @@ class Serve:
     metrics: str | None = None
     metrics_prefix: str = ""
     prefix_cache: Literal["off", "on", "unknown"] = "off"
+    fields: tuple[tuple[str, Any], ...] = ()
+    """Of every request's body, beside the protocol's own."""
     reset: str | None = None
     """What to POST to for an empty prefix cache; None when it is off or the engine offers nothing."""
 

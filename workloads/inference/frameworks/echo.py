@@ -1,10 +1,11 @@
-"""A deterministic engine without a model: it answers with the prompt's own tokens. For tests, and to see the harness's cost."""
+"""A deterministic engine without a model, for tests and to see the harness's own cost: as a server, the canned one."""
 
+import sys
 import time
 from collections.abc import Sequence
 from typing import Any
 
-from workloads.inference.frameworks.base import Answer, Params, Prompt, Settings, admit
+from workloads.inference.frameworks.base import HOST, Answer, Params, Prompt, Serve, Settings, admit
 
 
 def load(path: str, settings: Settings) -> Any:
@@ -23,3 +24,10 @@ def run(prompts: Sequence[Prompt], model: Any, params: Params) -> list[Answer]:
             answer.chunk_tokens.append(1)
         answers.append(answer)
     return answers
+
+
+def serve(path: str, settings: Settings, port: int) -> Serve:
+    """Return the load generator's canned server, which answers as fast as it can."""
+    argv = [sys.executable, "-m", "workloads.inference.load.canned", "--host", HOST, "--port", str(port)]
+    argv += ["--max-model-len", str(settings.max_model_len), *settings.server_args]
+    return Serve(argv=tuple(argv), url=f"http://{HOST}:{port}", model="canned", metrics="/metrics")

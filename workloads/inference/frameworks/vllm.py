@@ -119,6 +119,7 @@ def serve(path: str, settings: Settings, port: int) -> Serve:
         metrics="/metrics",
         metrics_prefix="vllm:",
         prefix_cache="on" if settings.prefix_cache else "off",
+        fields=(("return_token_ids", True),),
         reset="/reset_prefix_cache" if settings.prefix_cache else None,
     )
 

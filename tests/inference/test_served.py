@@ -1,0 +1,140 @@
+"""Sweeps in server mode against a real process that answers in canned streams: loads, faults, deaths, and what is recorded of them."""
+
+import json
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from ncdemo.report.fairness import flags
+from ncdemo.spec import BenchSpec, dump_spec
+from ncdemo.spec.result import Cell, RequestRecord, RunRecord
+from workloads.inference.load.canned.faults import FAULTS
+
+SPEC = {
+    "mode": "server",
+    "engines": ["echo"],
+    "concurrency": [8],
+    "prompts": {"count": 24},
+    "sampling": {"max_new_tokens": 6},
+    "max_model_len": 512,
+    "telemetry": {"sample_hz": 0.0, "mlflow_uri": None},
+}
+
+
+class Swept:
+    def __init__(self, folder: Path, done: subprocess.CompletedProcess) -> None:
+        self.folder, self.code, self.said = folder, done.returncode, done.stderr
+        self.record = RunRecord.model_validate_json((folder / "result.json").read_text())
+        self.cells: list[Cell] = self.record.bench.cells if self.record.bench else []
+        lines = (folder / "requests.jsonl").read_text().splitlines() if (folder / "requests.jsonl").exists() else []
+        self.requests = [RequestRecord.model_validate_json(line) for line in lines]
+
+
+@pytest.fixture
+def swept(tmp_path: Path, tiny_model: Path) -> Callable[..., Swept]:
+    """Run a sweep as a process, to its end."""
+
+    def run(**changes) -> Swept:
+        models = [{"name": str(tiny_model), "label": "canned"}]
+        folder = tmp_path / "run"
+        folder.mkdir()
+        (folder / "spec.yaml").write_text(dump_spec(BenchSpec.model_validate_json(json.dumps({**SPEC, "models": models, **changes}))))
+        command = [sys.executable, "-m", "workloads.inference.bench", "--run", str(folder)]
+        return Swept(folder, subprocess.run(command, capture_output=True, text=True, timeout=200))
+
+    return run
+
+
+@pytest.fixture
+def endpoint() -> Iterator[Callable[..., str]]:
+    """Start a canned server of somebody else's with options; return its URL."""
+    started: list[subprocess.Popen] = []
+
+    def start(*options: str) -> str:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "workloads.inference.load.canned", *options], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        )  # fmt: skip
+        started.append(process)
+        return json.loads(process.stdout.readline())["url"]
+
+    yield start
+    for process in started:
+        process.terminate()
+        process.stdout.close()
+        process.wait(10)
+
+
+def test_loads_lengths_and_what_the_client_did(swept: Callable[..., Swept]) -> None:
+    done = swept(arrivals={"rates_rps": [60], "process": "constant"}, lengths=[{"input_tokens": 20, "output_tokens": 5}], repeats=2)
+    assert done.code == 0, done.said
+    assert [(c.setting, c.repeat) for c in done.cells] == [
+        ("concurrency 8, 20 to 5 tokens", 0), ("constant 60 req/s, 20 to 5 tokens", 0),
+        ("concurrency 8, 20 to 5 tokens", 1), ("constant 60 req/s, 20 to 5 tokens", 1),
+    ]  # fmt: skip
+    assert {r.prompt_tokens for r in done.requests} == {20}
+    for cell in done.cells:
+        assert (cell.failed, cell.equal_output_tokens, cell.gates.prefix_cache, cell.gates.asked_tokens) == (0, True, "off", "5 exactly")
+        assert cell.client.ceiling_events_per_s > 0
+        assert cell.client.headroom <= 1
+    gaps = [r.scheduled_s for r in done.requests if r.setting.startswith("constant") and r.repeat == 0]
+    assert gaps[-1] - gaps[0] == pytest.approx(23 / 60)
+    assert (done.folder / "servers" / "echo-canned-auto-tp1" / "server.log").is_file()
+
+
+def test_a_trace_is_replayed_with_its_own_lengths(swept: Callable[..., Swept], tmp_path: Path) -> None:
+    trace = tmp_path / "trace.csv"
+    rows = ["2023-11-16 18:17:03.0000000,12,3", "2023-11-16 18:17:03.2000000,900,4", "2023-11-16 18:17:03.4000000,15,5"]
+    trace.write_text("\n".join(["TIMESTAMP,ContextTokens,GeneratedTokens", *rows]))
+    done = swept(concurrency=None, trace={"file": str(trace), "scale": 2.0})
+    assert done.code == 0, done.said
+    first, second = done.requests
+    assert [(r.prompt_tokens, r.output_tokens) for r in done.requests] == [(12, 3), (15, 5)], "900 tokens don't fit in max_model_len"
+    assert second.scheduled_s - first.scheduled_s == pytest.approx(0.2)
+    assert (done.cells[0].requests, done.cells[0].equal_output_tokens, done.cells[0].gates.asked_tokens) == (2, True, "the trace's own exactly")
+
+
+def test_a_thousand_faults_lose_no_record(swept: Callable[..., Swept], endpoint: Callable[..., str]) -> None:
+    kinds = [kind for kind in FAULTS if not kind.startswith("hang")]
+    url = endpoint(*(f"--fault={kind}={0.9 / len(kinds):.4f}" for kind in kinds))
+    done = swept(engines=["openai"], url=url, concurrency=[4, 32], repeats=3, prompts={"count": 220}, warmup_requests=0)
+    assert done.code == 0, done.said
+    assert len(done.requests) == 6 * 220
+    assert len({(r.setting, r.repeat, r.index) for r in done.requests}) == 6 * 220, "each request once"
+    for cell in done.cells:
+        own = [r for r in done.requests if (r.setting, r.repeat) == (cell.setting, cell.repeat)]
+        failed = [r for r in own if not r.ok]
+        assert (cell.requests, cell.failed) == (220, len(failed)), "sent = finished + failed"
+        assert all(r.ttft_s is None and r.error and r.failure for r in failed)
+    counts = Counter(r.failure for r in done.requests if r.failure)
+    assert set(counts) == {name for kind in kinds if (name := FAULTS[kind])}
+    fine = sum(1 for kind in kinds if FAULTS[kind] is None)
+    assert counts.total() > 1000 * (1 - fine / len(kinds)) * 0.9
+    assert "whether a prefix cache answered is not known" in flags(done.cells[0])
+
+
+def test_an_endpoint_that_dies_fails_its_cells_and_the_sweep_ends_in_order(swept: Callable[..., Swept], endpoint: Callable[..., str]) -> None:
+    done = swept(engines=["openai"], url=endpoint("--exit-at", "40"), concurrency=[1], repeats=3, warmup_requests=0)
+    assert done.code == 0, done.said
+    assert [(c.failed, c.failure) for c in done.cells] == [(0, None), (8, None), (24, "engine_died")]
+    assert {r.failure for r in done.requests if not r.ok} <= {"closed_early", "connect_refused"}
+    assert done.record.status == "finished"
+
+
+def test_an_endpoint_that_is_not_there_is_one_clear_error(swept: Callable[..., Swept]) -> None:
+    done = swept(engines=["openai"], url="http://127.0.0.1:9", concurrency=[1])
+    assert done.code != 0
+    assert done.record.status == "failed"
+    assert "127.0.0.1:9" in done.record.reason
+
+
+def test_an_engine_without_a_server_form_is_a_recorded_failure(swept: Callable[..., Swept]) -> None:
+    done = swept(engines=["transformers", "echo"])
+    assert done.code == 0, done.said
+    cells = {c.engine: c for c in done.cells}
+    assert cells["transformers"].failure == "engine_missing"
+    assert "transformers has no server form" in cells["transformers"].error
+    assert cells["echo"].failed == 0

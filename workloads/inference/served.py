@@ -1,0 +1,115 @@
+"""An engine's own server as a sweep's subject (mode: server): started once for its parameters, loaded over HTTP cell after cell.
+
+with Served("vllm", path, settings, folder, top) as subject:
+    answers = subject.measure(what, load, params)
+"""
+
+import os
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Self
+
+from ncdemo.spec.base import SpecError
+from ncdemo.spec.result import Client
+from ncdemo.spec.traffic import Load
+from workloads.inference.asked import Asked
+from workloads.inference.frameworks import serve
+from workloads.inference.frameworks.base import Answer, Params, Settings
+from workloads.inference.load import failures, schedule
+from workloads.inference.load.ceiling import Ceiling, headroom
+from workloads.inference.load.plan import LoadResult, Plan, Report, Target, body, request
+from workloads.inference.load.run import run
+from workloads.inference.servers.ports import free_port
+from workloads.inference.servers.server import Server, ServerError
+from workloads.inference.subject import Failed
+
+API_KEY = "OPENAI_API_KEY"
+"""Environment variable with the key of an endpoint that wants one."""
+START_S, OUTSIDE_S = 1800.0, 10.0
+"""How long a server may take to be healthy: one that we start, and one of others."""
+UNREACHED = {failures.CONNECT_REFUSED, failures.CONNECT_FAILED}
+
+
+class Served:
+    """A server and what loads it; `with` ends it."""
+
+    def __init__(self, engine: str, path: str, settings: Settings, folder: Path, top: Ceiling) -> None:
+        """`folder` gets the server's log; `top` is what the client can take on this machine."""
+        self.failed: Failed | None = None
+        self.client: Client | None = None
+        self.load_time_s: float | None = None
+        self.prefix_cache = "unknown"
+        self._top, self._stack = top, ExitStack()
+        self._outside = engine == "openai"
+        try:
+            how = serve(engine, path, settings, free_port())
+            # What others run is there or isn't; what we start may read weights for minutes.
+            self._server = self._stack.enter_context(Server(how, folder, start_timeout_s=OUTSIDE_S if self._outside else START_S))
+        except SpecError as error:
+            self.failed = Failed("engine_missing", str(error))
+        except ServerError as error:
+            self.failed = Failed("load_failed", str(error))
+        else:
+            self.load_time_s = self._server.start_time_s
+            self.prefix_cache = "reset" if how.reset else how.prefix_cache
+            key = API_KEY if self._outside and os.environ.get(API_KEY) else None
+            self._target = Target(how.url, how.model, api_key_env=key, fields=dict(how.fields))
+
+    def measure(self, what: Asked, load: Load, params: Params) -> list[Answer] | Failed:
+        """Return the answers, or why there are none; `client` then says what the load generator itself did."""
+        self.client = None
+        if self.failed:
+            return self.failed
+        try:
+            self._server.reset_prefix_cache()
+            result = run(Plan(self._target, self._requests(what, params), when(what, load, params.seed)))
+            self._server.check_alive()
+        except ServerError as error:
+            self.failed = Failed("engine_died", str(error))
+            return self.failed
+        except SpecError as error:
+            return Failed("load_generator", str(error))
+        self.client = _client(result.report, self._top)
+        return self._answers(result)
+
+    def _answers(self, result: LoadResult) -> list[Answer] | Failed:
+        """Return the answers; an endpoint of others that nobody reaches is one failure, not one per request."""
+        if self._outside and all(a.failure in UNREACHED for a in result.answers):
+            return Failed("engine_died", f"{self._target.url}: {result.answers[0].error}")
+        return result.answers
+
+    def _requests(self, what: Asked, params: Params) -> tuple[Any, ...]:
+        pairs = zip(what.prompts, what.output_tokens, strict=True)
+        bodies = (body(self._target, replace(params, max_new_tokens=tokens), prompt=prompt) for prompt, tokens in pairs)
+        return tuple(request(self._target, i, data) for i, data in enumerate(bodies))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+
+def when(what: Asked, load: Load, seed: int) -> schedule.Closed | schedule.Open:
+    """Return a load's times: the same for every engine, by the seed."""
+    count = len(what.prompts)
+    if what.offsets_s is not None and load.kind == "trace":
+        return schedule.replay(what.offsets_s, load.scale or 1.0)
+    if load.kind == "closed":
+        return schedule.closed(load.concurrency or 1)
+    assert load.rate_rps
+    if load.kind == "constant":
+        return schedule.constant(load.rate_rps, count)
+    return schedule.gamma(load.rate_rps, load.burstiness or 1.0, count, seed)
+
+
+def _client(report: Report, top: Ceiling) -> Client:
+    return Client(
+        processes=report.processes,
+        cpu_share=report.busiest_cpu_share,
+        events_per_s=report.events / report.window_s if report.window_s else 0.0,
+        ceiling_events_per_s=top.events_per_cpu_s * report.processes,
+        headroom=1 - headroom(report, top).used,
+        max_lateness_s=report.max_lateness_s,
+    )
