@@ -65,7 +65,8 @@ def test_a_benchmark_has_a_group_per_engine(bench_run, gateway, scrape):
 def test_down_for_the_whole_run_loses_nothing_once_it_is_back(train_run, bench_run, servers, scrape, tmp_path, monkeypatch):
     runs = [train_run("a"), train_run("b", seed=2, gpus=1), bench_run()]
     with servers.pushgateway(tmp_path) as up:
-        assert all([export_run(run, up) for run in runs])
+        for run in runs:
+            assert export_run(run, up)
         expected = scrape(up)
     monkeypatch.setenv("NCDEMO_RUNS", str(tmp_path / "others"))
     port = servers.free_port()

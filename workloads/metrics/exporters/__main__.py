@@ -9,8 +9,9 @@ import sys
 from pathlib import Path
 
 from ncdemo.spec.base import SpecError
+from ncdemo.spec.job import NCDEMO_PUSHGATEWAY
 from workloads.metrics.exporters.export import KEEP_RUNS, dry_run, export_run, resolve_gateway, retire_run, spool_dir
-from workloads.metrics.exporters.gateway import NCDEMO_PUSHGATEWAY, Gateway, Unreachable
+from workloads.metrics.exporters.gateway import Gateway, Unreachable
 from workloads.metrics.exporters.spool import Spool
 
 EXIT_KEPT = 75

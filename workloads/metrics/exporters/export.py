@@ -13,14 +13,17 @@ from typing import Any
 
 from ncdemo.spec.base import SpecError
 from ncdemo.spec.follow import RunState
+from ncdemo.spec.job import NCDEMO_PUSHGATEWAY
 from ncdemo.spec.paths import runs_dir
-from workloads.metrics.exporters.gateway import NCDEMO_PUSHGATEWAY, Gateway, Unreachable, group_path
+from workloads.metrics.exporters.gateway import Gateway, Unreachable, group_path
 from workloads.metrics.exporters.page import JOB, Group, groups
 from workloads.metrics.exporters.spool import Spool
 
 LOG = logging.getLogger(__name__)
-KEEP_RUNS = 100
-"""Runs that a gateway holds; beyond, the ones that were pushed longest ago are retired, never one that still runs."""
+KEEP_RUNS = 50
+"""Runs that a gateway holds (Prometheus keeps the history of all); beyond, the ones that were pushed longest ago are retired, never one that still runs."""
+END_S = 2.0
+"""For the last push of a run; one that is being stopped has 25 s for everything."""
 SILENT_S = 3600.0
 """A run that says it runs, and hasn't pushed for so long, does not."""
 
@@ -60,6 +63,17 @@ def export_run(folder: Path, url: str, within_s: float = 10.0, keep: int = KEEP_
     spool.send(within_s)
     retire_oldest(gateway, keep)
     return True
+
+
+def push_end(folder: Path, setting: str | None) -> None:
+    """Push how a run ended, where its spec says to. Takes seconds at the most and raises nothing: what fails is said."""
+    url = resolve_gateway(setting)
+    try:
+        if url and not export_run(folder, url, within_s=END_S):
+            LOG.warning("%s does not answer: the run's metrics wait in %s; send them later with: ncdemo metrics send",
+                        Gateway(url).shown, spool_dir())  # fmt: skip
+    except Exception as error:  # a run that is done must not fail for its metrics
+        LOG.warning("%s: metrics were not pushed (%s)", folder, str(error) or type(error).__name__)
 
 
 def retire_run(run: str, url: str, within_s: float = 10.0) -> tuple[int, bool]:
