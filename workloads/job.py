@@ -37,6 +37,7 @@ from ncdemo.spec.paths import runs_dir
 from ncdemo.spec.train import TrainSpec
 from workloads.attempt import EXIT_FILE, begin, finished, noted_codes, read_record, settle
 from workloads.child import Child, Stop
+from workloads.metrics.exporters.export import push_end
 from workloads.preemption import watch
 from workloads.run import LOG_FORMAT
 from workloads.storage import Storage
@@ -102,6 +103,8 @@ def _run(folder: Path, spec: TrainSpec | BenchSpec, node: Node, stop: Stop, pati
     stopped = stop.since is not None or WORKLOAD_INTERRUPTED in codes
     if node.rank == 0:
         settle(folder, spec, stopped, how)
+        if code != 0 and not stopped:
+            push_end(folder, spec.telemetry.pushgateway)  # a workload that was killed could not say that it failed
     if code == 0:
         return EXIT_DONE
     if EXIT_BAD_SPEC in codes:

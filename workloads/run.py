@@ -26,6 +26,8 @@ from ncdemo.spec.paths import runs_dir
 from ncdemo.spec.result import BenchResult, Record, RunRecord, TrainResult
 from ncdemo.spec.train import TrainSpec
 from workloads.metrics.environment import environment
+from workloads.metrics.exporters.export import push_end
+from workloads.metrics.exporters.live import live
 from workloads.metrics.mlflow_log import log_run, resolve_uri
 from workloads.metrics.sampler import Sampler
 from workloads.stop import Interrupted, StopRequest
@@ -71,7 +73,7 @@ class Run:
 
 @contextmanager
 def open_run(folder: Path, spec: TrainSpec | BenchSpec, *, stop: StopRequest | None = None, clock_s: float = 0.0) -> Iterator[Run]:
-    """Open a run directory, sample the machine beside the body, and log the end to MLflow.
+    """Open a run directory, sample the machine and export metrics beside the body, and log the end to MLflow.
 
     However the body ends, result.json says so. SIGTERM and SIGINT end it as interrupted: when `stop` says, or without one at once.
     """
@@ -80,7 +82,7 @@ def open_run(folder: Path, spec: TrainSpec | BenchSpec, *, stop: StopRequest | N
     run, mlflow_timeout_s = Run(folder, spec, clock_s), 10.0  # a run that is being stopped has no time for a slow server
     try:
         write_json(folder / "environment.json", environment(spec.spec_hash()))
-        with Sampler(folder / "samples.jsonl", spec.telemetry.sample_hz, run.zero_ns):
+        with live(folder, spec.telemetry), Sampler(folder / "samples.jsonl", spec.telemetry.sample_hz, run.zero_ns):
             yield run
         run.close("finished")
         mlflow_timeout_s = 120.0
@@ -91,6 +93,7 @@ def open_run(folder: Path, spec: TrainSpec | BenchSpec, *, stop: StopRequest | N
         run.close("failed", str(error) if isinstance(error, SpecError) else f"{type(error).__name__}: {error}")
         raise
     finally:
+        push_end(folder, spec.telemetry.pushgateway)
         uri = resolve_uri(spec.telemetry.mlflow_uri, runs_dir())
         if uri:
             log_run(folder, uri, timeout_s=mlflow_timeout_s)

@@ -19,6 +19,7 @@ from ncdemo.spec.services import Monitoring as MonitoringSpec
 NAMESPACE = "monitoring"
 PUSHGATEWAY, PUSHGATEWAY_PORT = "docker.io/prom/pushgateway:v1.11.3", 9091
 PROMETHEUS, PROMETHEUS_PORT = "docker.io/prom/prometheus:v3.15.0", 9090
+PUSHGATEWAY_URI = f"http://pushgateway.{NAMESPACE}.svc:{PUSHGATEWAY_PORT}"
 MLFLOW_PORT = 5000
 MLFLOW_URI = f"http://mlflow.{NAMESPACE}.svc:{MLFLOW_PORT}"
 MLFLOW_ACCOUNT = "mlflow"

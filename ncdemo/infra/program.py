@@ -27,13 +27,14 @@ from ncdemo.infra.job_plan import RESULTS, job_id
 from ncdemo.infra.job_pod import JobArgs
 from ncdemo.infra.jobs import TrainingOrBenchmark
 from ncdemo.infra.kueue import QUEUE, Kueue, KueueArgs
-from ncdemo.infra.monitoring import MLFLOW_ACCOUNT, MLFLOW_URI, Monitoring, MonitoringArgs
+from ncdemo.infra.monitoring import MLFLOW_ACCOUNT, MLFLOW_URI, PUSHGATEWAY_URI, Monitoring, MonitoringArgs
 from ncdemo.infra.monitoring import NAMESPACE as MONITORING
 from ncdemo.infra.network import Network, NetworkArgs
 from ncdemo.infra.registry import Registry, RegistryArgs, image_ref
 from ncdemo.infra.storage import CHECKPOINTS, DATASETS, METRICS, MLFLOW, Storage, StorageArgs
 from ncdemo.infra.vm import Vm, VmArgs, vm_cloud_init
 from ncdemo.infra.vm_jobs import VmJob, VmJobArgs
+from ncdemo.spec.job import NCDEMO_PUSHGATEWAY
 from ncdemo.spec.stack_file import JobRun, Stack
 
 Outputs = Mapping[str, Any]
@@ -240,7 +241,7 @@ def job_args(
         queue=queue,
         files=bool(spec.storage.files_gib),
         has_token=hf_token is not None,
-        env={"MLFLOW_TRACKING_URI": MLFLOW_URI} if spec.monitoring.in_cluster else {},
+        env={"MLFLOW_TRACKING_URI": MLFLOW_URI, NCDEMO_PUSHGATEWAY: PUSHGATEWAY_URI} if spec.monitoring.in_cluster else {},
     )
 
 

@@ -53,6 +53,14 @@ class Telemetry(Spec):
     """Hardware samples per second; 0 takes none."""
     mlflow_uri: NonEmpty | None = "default"
     """MLflow tracking URI. `default`: MLFLOW_TRACKING_URI, else an SQLite file beside the runs. null: no MLflow."""
+    pushgateway: NonEmpty | None = "default"
+    """URL of a Prometheus Pushgateway that gets the run's metrics. `default`: NCDEMO_PUSHGATEWAY, else none. null: none."""
+    push_every_s: float = Field(default=15.0, ge=1, le=3600)
+    """Seconds between two pushes while it runs; its end is pushed as well."""
+    metrics_port: Annotated[int, Field(ge=1, le=65535)] | None = None
+    """Serve the run's metrics for Prometheus at this port while it runs (null: don't)."""
+    metrics_host: NonEmpty = "127.0.0.1"
+    """Address to serve them at; 0.0.0.0 lets the network in, which reads them without a password."""
 
 
 Precision = Literal["auto", "fp32", "bf16"]

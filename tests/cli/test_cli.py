@@ -12,7 +12,8 @@ import pytest
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "help"
 HELP = [[], ["demo"], ["train"], ["train", "accelerate"], ["train", "deepspeed"], ["train", "unsloth"], ["bench"], ["bench", "run"],
-        ["report"], ["model"], ["data"], ["data", "download"], ["data", "show"], ["spec"], ["spec", "schema"], ["spec", "check"],
+        ["report"], ["metrics"], ["metrics", "export"], ["metrics", "retire"], ["metrics", "send"],
+        ["model"], ["data"], ["data", "download"], ["data", "show"], ["spec"], ["spec", "schema"], ["spec", "check"],
         ["stack"], ["stack", "preview"], ["stack", "new"], ["stack", "up"], ["stack", "destroy"],
         ["terraform"], ["terraform", "vars"], ["terraform", "parity"],
         ["image"], ["image", "build"], ["image", "push"], ["doctor"], ["doctor", "env"]]  # fmt: skip
@@ -51,6 +52,9 @@ def test_every_command_of_the_table_is_in_the_goldens() -> None:
         (["train", "accelerate", "-c", "{config}", "--nproc", "0"], r"--nproc.*0 is not in the range"),
         (["bench", "run", "-c", "{config}"], r"kind = 'train'"),
         (["report", "nowhere"], r"Error: .*nowhere"),
+        (["metrics", "export", "nowhere", "--gateway", "http://h"], r"Error: nowhere: is not a run directory"),
+        (["metrics", "export", "nowhere", "--gateway", "h"], r"Error: pushgateway = 'h': must be an address such as"),
+        (["metrics", "send"], r"Error: no Pushgateway is named; give --gateway"),
         (["spec", "schema", "nope"], r"'nope' is not one of"),
         (["demo", "--resume", "nowhere"], r"nowhere.*does not exist"),
     ],

@@ -94,7 +94,11 @@ def test_a_trace_is_replayed_with_its_own_lengths(swept: Callable[..., Swept], t
     first, second = done.requests
     assert [(r.prompt_tokens, r.output_tokens) for r in done.requests] == [(12, 3), (15, 5)], "900 tokens don't fit in max_model_len"
     assert second.scheduled_s - first.scheduled_s == pytest.approx(0.2)
-    assert (done.cells[0].requests, done.cells[0].equal_output_tokens, done.cells[0].gates.asked_tokens) == (2, True, "the trace's own exactly")
+    assert (done.cells[0].requests, done.cells[0].equal_output_tokens, done.cells[0].gates.asked_tokens) == (
+        2,
+        True,
+        "the trace's own exactly",
+    )
 
 
 def test_a_thousand_faults_lose_no_record(swept: Callable[..., Swept], endpoint: Callable[..., str]) -> None:
@@ -116,7 +120,9 @@ def test_a_thousand_faults_lose_no_record(swept: Callable[..., Swept], endpoint:
     assert "whether a prefix cache answered is not known" in flags(done.cells[0])
 
 
-def test_an_endpoint_that_dies_fails_its_cells_and_the_sweep_ends_in_order(swept: Callable[..., Swept], endpoint: Callable[..., str]) -> None:
+def test_an_endpoint_that_dies_fails_its_cells_and_the_sweep_ends_in_order(
+    swept: Callable[..., Swept], endpoint: Callable[..., str]
+) -> None:
     done = swept(engines=["openai"], url=endpoint("--exit-at", "40"), concurrency=[1], repeats=3, warmup_requests=0)
     assert done.code == 0, done.said
     assert [(c.failed, c.failure) for c in done.cells] == [(0, None), (8, None), (24, "engine_died")]

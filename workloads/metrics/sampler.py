@@ -8,15 +8,12 @@ that clock is CLOCK_MONOTONIC on Linux and mach_absolute_time on macOS, one for 
 """
 
 import contextlib
-import logging
 import os
-import subprocess
 import sys
 import time
 from pathlib import Path
 
-LOG = logging.getLogger(__name__)
-EXIT_S = 0.9
+from workloads.metrics.companion import Companion
 
 
 class Sampler:
@@ -24,60 +21,40 @@ class Sampler:
 
     def __init__(self, path: Path, hz: float, zero_ns: int, pid: int | None = None) -> None:
         """Write to `path`; `pid` is whose process tree is watched (None: this process)."""
-        self.path, self.hz, self.zero_ns = path, hz, zero_ns
-        self.watched_pid = os.getpid() if pid is None else pid
-        self.pid: int | None = None
+        watched = os.getpid() if pid is None else pid
+        self._hz = hz
+        self._companion = Companion(
+            "workloads.metrics.sampler",
+            _arguments(path, hz, zero_ns, watched) if hz > 0 else [],
+            name="the sampler",
+            about=path,
+            lacking="no hardware samples",
+            late="its last sample may be missing",
+            rest="samples after that are missing",
+        )
+
+    @property
+    def pid(self) -> int | None:
         """The sampler's own process, None when there is none."""
-        self._process: subprocess.Popen[bytes] | None = None
-        self._owner = os.getpid()
+        return self._companion.pid
 
     def __enter__(self) -> "Sampler":
-        if self.hz > 0:
-            try:
-                # The session of its own keeps Ctrl-C from it: it ends when the run does, after the run's own shutdown.
-                self._process = subprocess.Popen(
-                    self._command(), stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, bufsize=0, start_new_session=True, env=_env()
-                )
-                self.pid = self._process.pid
-            except Exception as error:  # no telemetry is better than no run
-                LOG.warning("%s: no hardware samples, the sampler did not start (%s: %s)", self.path, type(error).__name__, error)
+        if self._hz > 0:
+            self._companion.__enter__()
         return self
 
-    def __exit__(self, *_: object) -> None:
-        process = self._process
-        if process is None or os.getpid() != self._owner:
-            return
-        early = process.poll()
-        try:
-            with contextlib.suppress(OSError):
-                process.stdin.write(b".")
-            with contextlib.suppress(OSError):
-                process.stdin.close()
-            process.wait(EXIT_S)
-        except subprocess.TimeoutExpired:
-            LOG.warning("%s: the sampler did not end within %s s and was killed; its last sample may be missing", self.path, EXIT_S)
-        finally:
-            if process.returncode is None:
-                process.kill()
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    process.wait(0.1)
-        if early is not None or process.returncode > 0:
-            LOG.warning("%s: the sampler ended early (exit code %s); samples after that are missing", self.path, process.returncode)
-
-    def _command(self) -> list[str]:
-        import psutil
-
-        command = [sys.executable, "-P", "-m", "workloads.metrics.sampler", "--out", os.path.abspath(self.path)]
-        command += ["--hz", str(self.hz), "--zero-ns", str(self.zero_ns), "--parent", str(os.getpid()), "--pid", str(self.watched_pid)]
-        with contextlib.suppress(psutil.Error):
-            command += ["--pid-started", str(psutil.Process(self.watched_pid).create_time())]
-        return command
+    def __exit__(self, *ended: object) -> None:
+        self._companion.__exit__(*ended)
 
 
-def _env() -> dict[str, str]:
-    """Return the environment with this package importable, wherever the run has changed to."""
-    root = str(Path(__file__).parents[2])
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (os.environ.get("PYTHONPATH"), root)))}
+def _arguments(path: Path, hz: float, zero_ns: int, watched: int) -> list[str]:
+    import psutil
+
+    arguments = ["--out", os.path.abspath(path), "--hz", str(hz), "--zero-ns", str(zero_ns)]
+    arguments += ["--parent", str(os.getpid()), "--pid", str(watched)]
+    with contextlib.suppress(psutil.Error):
+        arguments += ["--pid-started", str(psutil.Process(watched).create_time())]
+    return arguments
 
 
 def main() -> None:

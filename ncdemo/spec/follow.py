@@ -1,0 +1,117 @@
+"""Follow a run directory while it grows: whole lines alone, each read once. For whoever shows or exports a run that lives.
+
+state = RunState(Path("runs/demo")); state.update(); state.step["loss"]
+"""
+
+import datetime
+import json
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from ncdemo.spec.base import SpecError
+from ncdemo.spec.result import RunRecord
+
+TAIL_BYTES = 1 << 16
+"""Longer than any sample: 16 GPUs take 10 kB."""
+
+
+class Follow:
+    """A JSON Lines file of which `new` returns what has come since it was last asked; a file that shrank is begun again."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._at = path, 0
+
+    def new(self) -> Iterator[dict[str, Any]]:
+        """Yield records of whole lines; a line that is none is passed over, as a killed run may leave one."""
+        try:
+            with self._path.open("rb") as file:
+                if file.seek(0, 2) < self._at:
+                    self._at = 0
+                file.seek(self._at)
+                for line in file:
+                    if not line.endswith(b"\n"):
+                        return
+                    self._at += len(line)
+                    if (found := _record(line)) is not None:
+                        yield found
+        except OSError:
+            return
+
+
+def last_record(path: Path) -> dict[str, Any] | None:
+    """Return the last whole record of a JSON Lines file, read from its end; None without one."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, file.seek(0, 2) - TAIL_BYTES))
+            lines = file.read().split(b"\n")[:-1]
+    except OSError:
+        return None
+    return next((found for line in reversed(lines) if (found := _record(line)) is not None), None)
+
+
+def _record(line: bytes) -> dict[str, Any] | None:
+    try:
+        found = json.loads(line)
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) else None
+
+
+class RunState:
+    """What a run directory says so far. `update` reads what is new; nothing is ever read twice but result.json."""
+
+    def __init__(self, folder: Path) -> None:
+        """Raise SpecError when the folder is no run's."""
+        self.folder = folder
+        if not (folder / "result.json").is_file():
+            raise SpecError(
+                f"{folder}: is not a run directory (it has no result.json); give a folder that ncdemo train or ncdemo bench wrote"
+            )
+        self.record: RunRecord | None = None
+        self.totals = dict.fromkeys(("steps", "examples", "tokens", "target_tokens", "step_time_s"), 0.0)
+        self.step: dict[str, Any] = {}
+        """The last StepRecord."""
+        self.evals: dict[str, dict[str, Any]] = {}
+        """EvalRecords: the first under `first`, the newest under `last`."""
+        self.requests: dict[str, dict[bool, int]] = {}
+        """Engine -> whether it went well -> how many."""
+        self.sample: dict[str, Any] = {}
+        """The last Sample."""
+        self.progress_s = 0.0
+        """When the last step, evaluation or request ended, on the run's clock."""
+        self._steps, self._evals, self._requests = (Follow(folder / f"{name}.jsonl") for name in ("steps", "evals", "requests"))
+
+    def update(self) -> None:
+        with suppress(OSError, ValueError, ValidationError):  # written anew at this moment, or by another version
+            self.record = RunRecord.model_validate_json((self.folder / "result.json").read_bytes())
+        for step in self._steps.new():
+            self.step = step
+            self.totals["steps"] = step.get("step", self.totals["steps"])
+            for name in ("examples", "tokens", "target_tokens", "step_time_s"):
+                self.totals[name] += step.get(name) or 0
+            self._reached(step.get("end_s"))
+        for evaluation in self._evals.new():
+            self.evals.setdefault("first", evaluation)
+            self.evals["last"] = evaluation
+            self._reached(evaluation.get("end_s"))
+        for request in self._requests.new():
+            counts = self.requests.setdefault(str(request.get("engine")), {True: 0, False: 0})
+            counts[bool(request.get("ok"))] += 1
+            self._reached(max([request.get("sent_s") or 0.0, *(request.get("chunk_s") or ())]))
+        self.sample = last_record(self.folder / "samples.jsonl") or self.sample
+
+    @property
+    def running(self) -> bool:
+        return self.record is not None and self.record.status == "running"
+
+    @property
+    def started(self) -> float | None:
+        """When the run's clock was zero, in seconds since 1970."""
+        return datetime.datetime.fromisoformat(self.record.started_at).timestamp() if self.record else None
+
+    def _reached(self, at_s: float | None) -> None:
+        self.progress_s = max(self.progress_s, at_s or 0.0)

@@ -1,0 +1,187 @@
+"""Runs in a real Pushgateway: what arrives, twice, while it is down, and how it goes again."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from ncdemo.spec import SpecError
+from ncdemo.spec.follow import RunState
+from workloads.metrics.exporters.__main__ import main
+from workloads.metrics.exporters.export import dry_run, export_run, retire_run, spool_dir
+from workloads.metrics.exporters.gateway import Gateway, Refused, group_path
+from workloads.metrics.exporters.names import NAMES
+from workloads.metrics.exporters.page import groups
+
+ROOT = Path(__file__).parents[2]
+
+
+def of(series, name, **labels):
+    """Return the values of a metric's series that have these labels."""
+    return [value for (found, have), value in series.items() if found == name and labels.items() <= dict(have).items()]
+
+
+def test_a_training_run_arrives_whole_and_again_changes_nothing(train_run, gateway, scrape):
+    folder = train_run("tune", gpus=2, lost=1)
+    assert export_run(folder, gateway)
+    first = scrape(gateway)
+    key = {"job": "ncdemo", "run": "tune-1", "strategy": "accelerate", "instance": "node-1"}
+    assert all(key.items() <= dict(labels).items() for _, labels in first)
+    record = json.loads((folder / "result.json").read_text())
+    assert of(first, "ncdemo_train_steps_total") == [60]
+    assert of(first, "ncdemo_train_tokens_total") == [record["train"]["tokens"]]
+    assert of(first, "ncdemo_eval_loss", evaluation="first") == [2.48]
+    assert of(first, "ncdemo_eval_loss", evaluation="last") == [0.41]
+    assert of(first, "ncdemo_run_status", status="finished") == [1]
+    assert sum(of(first, "ncdemo_run_status")) == 1
+    assert of(first, "ncdemo_gpu_up", gpu="0") == [1]
+    assert of(first, "ncdemo_gpu_up", gpu="1") == [0]
+    assert of(first, "ncdemo_gpu_power_watts", gpu="1") == [], "not measured is no series"
+    assert 0 < of(first, "ncdemo_gpu_utilization_ratio", gpu="0")[0] <= 1
+    assert export_run(folder, gateway)
+    assert scrape(gateway) == first
+
+
+def test_a_benchmark_has_a_group_per_engine(bench_run, gateway, scrape):
+    folder = bench_run(flaw=True)
+    assert export_run(folder, gateway)
+    seen = scrape(gateway)
+    assert {dict(labels).get("engine") for _, labels in seen} == {None, "transformers", "vllm"}
+    assert of(seen, "ncdemo_bench_requests_total", engine="vllm", outcome="failed") == [1]
+    cells = [
+        c for c in json.loads((folder / "result.json").read_text())["bench"]["cells"] if (c["engine"], c["concurrency"]) == ("vllm", 8)
+    ]
+    middle = sum(cell["output_tokens_per_s"] for cell in cells) / 2
+    (load,) = {dict(labels)["load"] for name, labels in seen if name == "ncdemo_bench_ttft_seconds" and dict(labels)["load"].endswith("8")}
+    assert of(seen, "ncdemo_bench_output_tokens_per_second", engine="vllm", load=load) == [pytest.approx(middle)]
+    assert of(seen, "ncdemo_bench_itl_seconds", engine="vllm", load=load, percentile="p50")[0] > 0
+    assert of(seen, "ncdemo_bench_ttft_seconds", percentile="p99") == [], "too few requests bound it"
+    assert of(seen, "ncdemo_host_cpu_busy_ratio") != []
+
+
+def test_down_for_the_whole_run_loses_nothing_once_it_is_back(train_run, bench_run, servers, scrape, tmp_path, monkeypatch):
+    runs = [train_run("a"), train_run("b", seed=2, gpus=1), bench_run()]
+    with servers.pushgateway(tmp_path) as up:
+        for run in runs:
+            assert export_run(run, up)
+        expected = scrape(up)
+    monkeypatch.setenv("NCDEMO_RUNS", str(tmp_path / "others"))
+    port = servers.free_port()
+    url = f"http://127.0.0.1:{port}"
+    for run in [*runs, runs[0]]:
+        assert not export_run(run, url, within_s=0.3)
+    assert len(list(spool_dir().glob("*.json"))) == 5, "three runs, of them a benchmark of two engines; again is no more"
+    with servers.pushgateway(tmp_path, port):
+        assert export_run(train_run("c", seed=3), url), "the next run to be exported takes along what waits"
+        assert {key: value for key, value in scrape(url).items() if ("run", "c-1") not in key[1]} == expected
+    assert list(spool_dir().glob("*.json")) == []
+
+
+def test_a_gateway_that_comes_back_while_we_try(train_run, servers, scrape, tmp_path):
+    port = servers.free_port()
+    code = "import sys; from pathlib import Path; from workloads.metrics.exporters.export import export_run as e; print(e(Path(sys.argv[1]), sys.argv[2]))"
+    with subprocess.Popen([sys.executable, "-c", code, train_run("late"), f"http://127.0.0.1:{port}"], stdout=subprocess.PIPE) as exporter:
+        with pytest.raises(subprocess.TimeoutExpired):
+            exporter.wait(1.5)
+        with servers.pushgateway(tmp_path, port) as url:
+            assert exporter.communicate(timeout=15)[0] == b"True\n"
+            assert of(scrape(url), "ncdemo_train_steps_total") == [60]
+
+
+def test_retiring_deletes_every_group_of_a_run_and_no_other(train_run, bench_run, gateway, scrape):
+    folder, other = bench_run(), train_run("stays")
+    assert export_run(folder, gateway)
+    assert export_run(other, gateway)
+    assert retire_run("bench-1", gateway) == (3, True)
+    assert {dict(labels)["run"] for _, labels in scrape(gateway)} == {"stays-1"}
+    assert retire_run("bench-1", gateway) == (0, True)
+
+
+def test_retiring_while_it_is_down_waits_too_and_overtakes_the_push(train_run, servers, scrape, tmp_path, ncdemo):
+    # A run directory is named by its run id.
+    folder = train_run("x").rename(tmp_path / "runs" / "x-1")
+    port = servers.free_port()
+    url = f"http://127.0.0.1:{port}"
+    with servers.pushgateway(tmp_path, port):
+        assert export_run(folder, url)
+    assert not export_run(folder, url, within_s=0)
+    assert retire_run(str(folder), url, within_s=0) == (1, False)
+    with servers.pushgateway(tmp_path, port):
+        assert export_run(train_run("y"), url)
+        assert ncdemo("metrics", "send", "--gateway", url).stdout.endswith("0 groups sent, 0 still wait\n")
+        assert {dict(labels)["run"] for _, labels in scrape(url)} == {"y-1"}
+
+
+def test_the_oldest_runs_make_room_but_none_that_runs(train_run, gateway, scrape):
+    made = {"status": "running", "duration_s": None, "train": None}
+    assert export_run(train_run("live", **made), gateway, keep=2)
+    for name in "abc":
+        assert export_run(train_run(name), gateway, keep=2)
+    assert {dict(labels)["run"] for _, labels in scrape(gateway)} == {"live-1", "c-1"}
+
+
+def test_what_a_gateway_refuses_is_said_and_not_kept(gateway, tmp_path):
+    from workloads.metrics.exporters.spool import Spool
+
+    spool = Spool(tmp_path / "spool", Gateway(gateway))
+    with pytest.raises(Refused, match=r"refuses PUT /metrics/job/ncdemo: 400 .*text format"):
+        spool.deliver("PUT", {"job": "ncdemo"}, "not { metrics")
+    assert spool.waiting() == []
+
+
+def test_odd_names_are_carried(train_run, gateway, scrape):
+    name = "it's / a run + ü"
+    assert export_run(train_run("odd", run_id=name), gateway)
+    assert {dict(labels)["run"] for _, labels in scrape(gateway)} == {name}
+    assert group_path({"job": "j", "b": "", "a": "x.y"}) == "/metrics/job/j/a/x.y/b@base64/="
+
+
+def test_names_units_help_and_types_pass_promtool(train_run, bench_run, servers):
+    tool = servers.needs("promtool")
+    for folder in (train_run("tune", gpus=2), bench_run()):
+        state = RunState(folder)
+        state.update()
+        for group in groups(state, "node-1"):
+            done = subprocess.run([tool, "check", "metrics"], input=group.text(), capture_output=True, text=True)
+            assert (done.returncode, done.stdout + done.stderr) == (0, "")
+            for family in text_string_to_metric_families(group.text()):
+                name = family.name + ("_total" if family.type == "counter" else "")
+                assert (family.type, family.documentation) == NAMES[name][:2]
+
+
+def test_a_dry_run_pushes_nothing_and_shows_all(bench_run, gateway, scrape, ncdemo):
+    folder = bench_run()
+    done = ncdemo("metrics", "export", folder, "--gateway", gateway, "--dry-run")
+    assert done.stdout.strip() == dry_run(folder).strip()
+    assert done.stdout.count("# group job=ncdemo run=bench-1") == 3
+    assert scrape(gateway) == {}
+
+
+def test_the_command_and_the_script_do_the_same(train_run, gateway, scrape, ncdemo, tmp_path):
+    folder = train_run("same")
+    done = ncdemo("metrics", "export", folder, NCDEMO_PUSHGATEWAY=gateway)
+    assert (done.returncode, done.stdout) == (0, f"{gateway}: same is there\n")
+    first = scrape(gateway)
+    assert ncdemo("metrics", "retire", "same-1", "--gateway", gateway).returncode == 0
+    assert scrape(gateway) == {}
+    script = ROOT / "scripts" / "monitoring" / "export_metrics.py"
+    subprocess.run([sys.executable, script, folder, "--gateway", gateway], check=True, cwd=tmp_path, capture_output=True, timeout=60)
+    assert scrape(gateway) == first
+
+
+def test_a_gateway_that_is_down_is_exit_75_and_one_line(train_run, capsys, servers):
+    url = f"http://me:canary-7331@127.0.0.1:{servers.free_port()}"
+    code = main(["export", str(train_run("x")), "--gateway", url, "--within-s", "0.2"])
+    said = capsys.readouterr()
+    assert code == 75
+    assert "does not answer: kept in" in said.err
+    kept = "".join(path.read_text() for path in spool_dir().glob("*.json"))
+    assert "canary" not in said.err + said.out + kept
+
+
+def test_a_folder_that_is_no_run_is_one_line(tmp_path):
+    with pytest.raises(SpecError, match=r"is not a run directory \(it has no result\.json\)"):
+        export_run(tmp_path, "http://127.0.0.1:1")

@@ -1,0 +1,154 @@
+"""While a run lives: its metrics at a port for Prometheus to scrape, and pushed every few seconds, from a process beside it.
+
+It reads the run directory alone, what is new of it, so the run waits for nothing here.
+
+    with live(run_dir, telemetry): train()
+    python -m workloads.metrics.exporters.live runs/demo --port 9101
+"""
+
+import argparse
+import contextlib
+import logging
+import os
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+from ncdemo.spec.base import SpecError
+from ncdemo.spec.common import Telemetry
+from ncdemo.spec.follow import RunState
+from ncdemo.spec.job import NCDEMO_PUSHGATEWAY
+from workloads.metrics.companion import Companion
+from workloads.metrics.exporters.export import instance, push, resolve_gateway, spool_dir
+from workloads.metrics.exporters.gateway import Gateway, Refused
+from workloads.metrics.exporters.page import groups
+from workloads.metrics.exporters.spool import Spool
+
+LOG = logging.getLogger("workloads.metrics.exporters.live")
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+
+def live(folder: Path, telemetry: Telemetry) -> AbstractContextManager[object]:
+    """Return what exports a run while it is open, as its spec says; what does nothing when that is nothing."""
+    arguments = [str(folder.absolute()), "--host", telemetry.metrics_host, "--every-s", str(telemetry.push_every_s)]
+    if telemetry.metrics_port:
+        arguments += ["--port", str(telemetry.metrics_port)]
+    if url := resolve_gateway(telemetry.pushgateway):
+        arguments += ["--push"]
+    if not (telemetry.metrics_port or url):
+        return nullcontext()
+    return Companion(
+        "workloads.metrics.exporters.live",
+        arguments,
+        name="the metrics exporter",
+        about=folder,
+        lacking="no live metrics",
+        late="nothing of the run is lost by that",
+        rest="there were no live metrics after that",
+        env={NCDEMO_PUSHGATEWAY: url or ""},  # no argument: it may hold a password
+    )
+
+
+class Page:
+    """The metrics page of one run, made anew for each scrape."""
+
+    def __init__(self, state: RunState) -> None:
+        self._state, self._lock = state, threading.Lock()
+
+    def text(self) -> str:
+        """Return every group's series with the group's labels on them."""
+        from prometheus_client import generate_latest
+
+        with self._lock:
+            self._state.update()
+            return generate_latest(_Labelled(self._state)).decode()
+
+    def push(self, spool: Spool, within_s: float) -> None:
+        with self._lock:
+            self._state.update()
+            push(self._state, spool, within_s)
+
+
+class _Labelled:
+    def __init__(self, state: RunState) -> None:
+        self._state = state
+
+    def collect(self) -> Iterator[object]:
+        """Yield families, the groups' labels put on their samples; `job` and `instance` Prometheus adds itself."""
+        merged: dict[str, object] = {}
+        for group in groups(self._state, instance()):
+            labels = {name: value for name, value in group.key.items() if name not in ("job", "instance")}
+            for family in group.collect():
+                family.samples = [sample._replace(labels={**labels, **sample.labels}) for sample in family.samples]
+                if family.name in merged:
+                    merged[family.name].samples += family.samples
+                else:
+                    merged[family.name] = family
+        yield from merged.values()
+
+
+def serve(page: Page, host: str, port: int) -> ThreadingHTTPServer:
+    """Serve /metrics from threads of their own."""
+
+    class Scrape(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            known = self.path.partition("?")[0] == "/metrics"
+            body = page.text().encode() if known else b"see /metrics\n"
+            self.send_response(200 if known else 404)
+            self.send_header("Content-Type", CONTENT_TYPE)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer((host, port), Scrape)
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    return server
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m workloads.metrics.exporters.live", description=__doc__.splitlines()[0])
+    parser.add_argument("run", type=Path, help="run directory")
+    parser.add_argument("--host", default="127.0.0.1", help="address to serve at (default: 127.0.0.1)")
+    parser.add_argument("--port", type=int, help="serve /metrics here (default: don't)")
+    parser.add_argument("--push", action="store_true", help=f"push to {NCDEMO_PUSHGATEWAY}")
+    parser.add_argument("--every-s", type=float, default=15.0, help="between two pushes (default: 15)")
+    args = parser.parse_args()
+    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    with contextlib.suppress(OSError):
+        os.nice(10)
+    try:
+        page = Page(RunState(args.run))
+        url = resolve_gateway("default") if args.push else None
+        spool = Spool(spool_dir(), Gateway(url)) if url else None
+        if args.port:
+            serve(page, args.host, args.port)
+    except (SpecError, OSError) as error:
+        sys.exit(f"metrics exporter: {args.host}:{args.port}: {error}" if isinstance(error, OSError) else f"Error: {error}")
+    threading.Thread(target=_push_for_ever, args=(page, spool, args.every_s), daemon=True).start()
+    with contextlib.suppress(OSError):
+        os.read(sys.stdin.fileno(), 1)  # told to end, or the run's end of it has closed
+    logging.shutdown()
+    os._exit(0)  # a push that hangs is not waited for: the run itself pushes its end
+
+
+def _push_for_ever(page: Page, spool: Spool | None, every_s: float) -> None:
+    while spool:
+        try:
+            page.push(spool, within_s=every_s / 2)
+        except Refused as error:
+            LOG.warning("%s; the run pushes no more while it runs", error)
+            return
+        except OSError as error:  # a full disk under the spool: the next push may go
+            LOG.warning("%s: %s", spool.folder, error)
+        threading.Event().wait(every_s)
+
+
+if __name__ == "__main__":
+    main()

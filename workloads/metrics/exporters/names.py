@@ -1,0 +1,71 @@
+"""Every exported metric: name, kind, help and labels, each said once; docs/telemetry.md and the dashboards use no others.
+
+Prometheus' conventions: base units in the name, `_total` for what only grows, ratios from 0 to 1. Labels are few and their
+values bounded: GPU index, percentile, status, reason, and of a benchmark its models and loads as its spec lists them.
+
+    NAMES["ncdemo_train_loss"].help
+"""
+
+from typing import Literal, NamedTuple
+
+PERCENTILES = ("p50", "p90", "p99")
+STATUSES = ("running", "finished", "failed", "interrupted")
+
+
+class Name(NamedTuple):
+    kind: Literal["gauge", "counter"]
+    help: str
+    labels: tuple[str, ...] = ()
+
+
+CELL = ("model", "load")
+GPU = ("gpu",)
+NAMES: dict[str, Name] = {
+    "ncdemo_run_info": Name("gauge", "Always 1; what the run is.", ("kind", "name", "spec_hash")),
+    "ncdemo_run_status": Name("gauge", "1 for the status that the run has, 0 for the others.", ("status",)),
+    "ncdemo_run_started_timestamp_seconds": Name("gauge", "When the run's clock was zero."),
+    "ncdemo_run_last_progress_timestamp_seconds": Name("gauge", "When the last step, evaluation or request ended (its start, before any)."),
+    "ncdemo_run_last_sample_timestamp_seconds": Name("gauge", "When the hardware was last sampled."),
+    "ncdemo_run_duration_seconds": Name("gauge", "How long the run took; absent while it runs."),
+    "ncdemo_train_steps_total": Name("counter", "Optimizer steps done."),
+    "ncdemo_train_examples_total": Name("counter", "Examples trained on."),
+    "ncdemo_train_tokens_total": Name("counter", "Tokens trained on that are not padding, all ranks."),
+    "ncdemo_train_target_tokens_total": Name("counter", "Tokens that carried loss, all ranks."),
+    "ncdemo_train_step_seconds_total": Name("counter", "Time spent in steps: no evaluation, checkpoint or loading."),
+    "ncdemo_train_loss": Name("gauge", "Loss of the last step: mean negative log-likelihood in nats."),
+    "ncdemo_train_learning_rate": Name("gauge", "Learning rate of the last step."),
+    "ncdemo_train_gradient_norm": Name("gauge", "L2 norm of the last step's gradient before clipping."),
+    "ncdemo_train_tokens_per_second": Name("gauge", "Tokens per second of the last step."),
+    "ncdemo_train_median_tokens_per_second": Name("gauge", "Median over all steps but the first; of a finished run."),
+    "ncdemo_train_world_size": Name("gauge", "Ranks that trained; of a finished run."),
+    "ncdemo_train_peak_vram_bytes": Name("gauge", "Most GPU memory that tensors of rank 0 took; of a finished run."),
+    "ncdemo_eval_loss": Name("gauge", "Held-out loss in nats, of the first and of the newest evaluation.", ("evaluation",)),
+    "ncdemo_eval_token_accuracy_ratio": Name("gauge", "Held-out target tokens that are the model's first choice.", ("evaluation",)),
+    "ncdemo_eval_exact_match_ratio": Name("gauge", "Held-out answers equal to the reference.", ("evaluation",)),
+    "ncdemo_bench_requests_total": Name("counter", "Requests made so far, by how they ended.", ("outcome",)),
+    "ncdemo_bench_ttft_seconds": Name("gauge", "Time to first token, median over repeats.", (*CELL, "percentile")),
+    "ncdemo_bench_tpot_seconds": Name("gauge", "Time per output token after the first, median over repeats.", (*CELL, "percentile")),
+    "ncdemo_bench_itl_seconds": Name("gauge", "Gap between tokens, median over repeats.", (*CELL, "percentile")),
+    "ncdemo_bench_e2e_seconds": Name("gauge", "Send to last token, median over repeats.", (*CELL, "percentile")),
+    "ncdemo_bench_output_tokens_per_second": Name("gauge", "Output tokens per second of the window, median over repeats.", CELL),
+    "ncdemo_bench_requests_per_second": Name("gauge", "Requests per second of the window, median over repeats.", CELL),
+    "ncdemo_bench_goodput_requests_per_second": Name("gauge", "Requests that met every objective, per second, median over repeats.", CELL),
+    "ncdemo_bench_slo_attainment_ratio": Name("gauge", "Requests that met every objective / sent, median over repeats.", CELL),
+    "ncdemo_bench_unmeasured_cells": Name("gauge", "Cells that could not be measured at all."),
+    "ncdemo_host_cpu_busy_ratio": Name("gauge", "Busy share of all cores."),
+    "ncdemo_host_memory_used_bytes": Name("gauge", "Memory in use on the machine."),
+    "ncdemo_host_disk_read_bytes_per_second": Name("gauge", "Read from disks."),
+    "ncdemo_host_disk_write_bytes_per_second": Name("gauge", "Written to disks."),
+    "ncdemo_host_network_receive_bytes_per_second": Name("gauge", "Received over the network."),
+    "ncdemo_host_network_transmit_bytes_per_second": Name("gauge", "Sent over the network."),
+    "ncdemo_process_cpu_busy_cores": Name("gauge", "Cores that the run's processes keep busy."),
+    "ncdemo_process_resident_memory_bytes": Name("gauge", "Resident memory of the run's processes."),
+    "ncdemo_gpu_up": Name("gauge", "1 while the GPU answers, 0 when NVML reports an error or nothing.", GPU),
+    "ncdemo_gpu_utilization_ratio": Name("gauge", "Share of time in which a kernel ran.", GPU),
+    "ncdemo_gpu_memory_used_bytes": Name("gauge", "GPU memory in use.", GPU),
+    "ncdemo_gpu_power_watts": Name("gauge", "Power draw.", GPU),
+    "ncdemo_gpu_energy_joules_total": Name("counter", "The GPU's own energy counter since its driver was loaded.", GPU),
+    "ncdemo_gpu_temperature_celsius": Name("gauge", "Temperature of the GPU.", GPU),
+    "ncdemo_gpu_sm_clock_hertz": Name("gauge", "Clock of the streaming multiprocessors.", GPU),
+    "ncdemo_export_dropped_series": Name("gauge", "Series left out because a run has more than its bound."),
+}

@@ -1,0 +1,197 @@
+"""A run directory to Prometheus metrics: one group for the run and its machine, and of a benchmark one more per engine.
+
+for group in groups(state, instance="node-1"): print(group.text())
+"""
+
+import statistics
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from ncdemo.spec.follow import RunState
+from ncdemo.spec.result import Cell
+from workloads.metrics.exporters.names import NAMES, PERCENTILES, STATUSES
+
+JOB = "ncdemo"
+MOST_SERIES = 500
+"""Of one group: a benchmark of more cells than fit is exported in part, and says so."""
+MOST_CHARACTERS = 100
+"""Of a label's value: a model may be named by a path."""
+STEP = {
+    "loss": "ncdemo_train_loss",
+    "learning_rate": "ncdemo_train_learning_rate",
+    "grad_norm": "ncdemo_train_gradient_norm",
+    "tokens_per_s": "ncdemo_train_tokens_per_second",
+}
+TOTALS = {
+    "steps": "ncdemo_train_steps_total",
+    "examples": "ncdemo_train_examples_total",
+    "tokens": "ncdemo_train_tokens_total",
+    "target_tokens": "ncdemo_train_target_tokens_total",
+    "step_time_s": "ncdemo_train_step_seconds_total",
+}
+EVAL = {
+    "loss": "ncdemo_eval_loss",
+    "token_accuracy": "ncdemo_eval_token_accuracy_ratio",
+    "exact_match": "ncdemo_eval_exact_match_ratio",
+}
+CELL = {
+    "output_tokens_per_s": "ncdemo_bench_output_tokens_per_second",
+    "requests_per_s": "ncdemo_bench_requests_per_second",
+    "goodput_rps": "ncdemo_bench_goodput_requests_per_second",
+    "slo_attainment": "ncdemo_bench_slo_attainment_ratio",
+}
+LATENCIES = {name: f"ncdemo_bench_{name.removesuffix('_s')}_seconds" for name in ("ttft_s", "tpot_s", "itl_s", "e2e_s")}
+HOST = {
+    "cpu_pct": ("ncdemo_host_cpu_busy_ratio", 0.01),
+    "memory_used_bytes": ("ncdemo_host_memory_used_bytes", 1),
+    "disk_read_bytes_per_s": ("ncdemo_host_disk_read_bytes_per_second", 1),
+    "disk_write_bytes_per_s": ("ncdemo_host_disk_write_bytes_per_second", 1),
+    "net_recv_bytes_per_s": ("ncdemo_host_network_receive_bytes_per_second", 1),
+    "net_sent_bytes_per_s": ("ncdemo_host_network_transmit_bytes_per_second", 1),
+    "process_cpu_pct": ("ncdemo_process_cpu_busy_cores", 0.01),
+    "process_rss_bytes": ("ncdemo_process_resident_memory_bytes", 1),
+}
+GPU = {
+    "utilization_pct": ("ncdemo_gpu_utilization_ratio", 0.01),
+    "memory_used_bytes": ("ncdemo_gpu_memory_used_bytes", 1),
+    "power_w": ("ncdemo_gpu_power_watts", 1),
+    "energy_j": ("ncdemo_gpu_energy_joules_total", 1),
+    "temperature_c": ("ncdemo_gpu_temperature_celsius", 1),
+    "sm_clock_hz": ("ncdemo_gpu_sm_clock_hertz", 1),
+}
+
+
+@dataclass
+class Group:
+    """What is pushed together: labels that all its series share, and the series."""
+
+    key: dict[str, str]
+    families: dict[str, Any] = field(default_factory=dict)
+    series: int = 0
+    dropped: int = 0
+
+    def add(self, name: str, value: float | None, /, **labels: object) -> None:
+        """Add one series; not measured is no series."""
+        from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+
+        if value is None:
+            return
+        if self.series >= MOST_SERIES:
+            self.dropped += 1
+            return
+        about = NAMES[name]
+        kind = CounterMetricFamily if about.kind == "counter" else GaugeMetricFamily
+        family = self.families.get(name) or self.families.setdefault(name, kind(name, about.help, labels=about.labels))
+        family.add_metric([str(labels[label])[-MOST_CHARACTERS:] for label in about.labels], float(value))
+        self.series += 1
+
+    def collect(self) -> Iterable[Any]:
+        return self.families.values()
+
+    def text(self) -> str:
+        """Return the series in Prometheus' text format, without the group's labels."""
+        from prometheus_client import generate_latest
+
+        return generate_latest(self).decode()
+
+
+def groups(state: RunState, instance: str) -> list[Group]:
+    """Return what a run has to export now; nothing before its result.json could be read."""
+    record = state.record
+    if record is None:
+        return []
+    key = {"job": JOB, "run": record.run_id, "instance": instance}
+    run = Group(key | strategy(state))
+    engines = {engine: Group({**key, "engine": engine}) for engine in _engines(state)}
+    _run(run, state)
+    _train(run, state)
+    for engine, group in engines.items():
+        for ok, count in state.requests.get(engine, {}).items():
+            group.add("ncdemo_bench_requests_total", count, outcome="ok" if ok else "failed")
+        _cells(group, [cell for cell in record.bench.cells if cell.engine == engine] if record.bench else [])
+    _machine(run, state.sample)
+    found = [run, *engines.values()]
+    for group in found:
+        group.series = 0  # room for this one
+        group.add("ncdemo_export_dropped_series", group.dropped)
+    return found
+
+
+def strategy(state: RunState) -> dict[str, str]:
+    """Return the label that a training run has and a benchmark hasn't, read from its spec."""
+    import yaml
+
+    if state.record is None or state.record.kind != "train":
+        return {}
+    try:
+        return {"strategy": str(yaml.safe_load((state.folder / "spec.yaml").read_text(encoding="utf-8"))["train"]["strategy"])}
+    except (OSError, yaml.YAMLError, KeyError, TypeError):
+        return {"strategy": "unknown"}
+
+
+def _engines(state: RunState) -> list[str]:
+    done = [cell.engine for cell in state.record.bench.cells] if state.record and state.record.bench else []
+    return list(dict.fromkeys([*done, *state.requests]))
+
+
+def _run(group: Group, state: RunState) -> None:
+    record, started = state.record, state.started
+    group.add("ncdemo_run_info", 1, kind=record.kind, name=record.name, spec_hash=record.spec_hash)
+    for status in STATUSES:
+        group.add("ncdemo_run_status", record.status == status, status=status)
+    group.add("ncdemo_run_started_timestamp_seconds", started)
+    group.add("ncdemo_run_last_progress_timestamp_seconds", started + state.progress_s)
+    if state.sample:
+        group.add("ncdemo_run_last_sample_timestamp_seconds", started + state.sample["time_s"])
+    group.add("ncdemo_run_duration_seconds", record.duration_s)
+
+
+def _train(group: Group, state: RunState) -> None:
+    if state.record.kind == "train":
+        for name, metric in TOTALS.items():
+            group.add(metric, state.totals[name])
+    for name, metric in STEP.items():
+        group.add(metric, state.step.get(name))
+    for which, evaluation in state.evals.items():
+        for name, metric in EVAL.items():
+            group.add(metric, evaluation.get(name), evaluation=which)
+    if result := state.record.train:
+        group.add("ncdemo_train_median_tokens_per_second", result.tokens_per_s)
+        group.add("ncdemo_train_world_size", result.world_size)
+        group.add("ncdemo_train_peak_vram_bytes", result.peak_vram_bytes)
+
+
+def _cells(group: Group, cells: list[Cell]) -> None:
+    """Add the figures of an engine's cells, repeats folded into their median."""
+    if not cells:
+        return
+    group.add("ncdemo_bench_unmeasured_cells", sum(cell.error is not None for cell in cells))
+    alike: dict[tuple[str, str], list[Cell]] = {}
+    for cell in cells:
+        alike.setdefault((cell.model, str(getattr(cell, "given", f"concurrency {cell.concurrency}"))), []).append(cell)
+    for (model, load), repeats in alike.items():
+        for name, metric in CELL.items():
+            group.add(metric, _median(getattr(cell, name) for cell in repeats), model=model, load=load)
+        for name, metric in LATENCIES.items():
+            for percentile in PERCENTILES:
+                values = [getattr(getattr(cell, name), percentile) for cell in repeats if getattr(cell, name)]
+                group.add(metric, _median(values), model=model, load=load, percentile=percentile)
+
+
+def _median(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return statistics.median(known) if known else None
+
+
+def _machine(group: Group, sample: dict[str, Any]) -> None:
+    for name, (metric, scale) in HOST.items():
+        group.add(metric, _scaled(sample.get(name), scale))
+    for gpu in sample.get("gpus") or ():
+        group.add("ncdemo_gpu_up", gpu.get("error") is None, gpu=gpu["index"])
+        for name, (metric, scale) in GPU.items():
+            group.add(metric, _scaled(gpu.get(name), scale), gpu=gpu["index"])
+
+
+def _scaled(value: float | None, scale: float) -> float | None:
+    return None if value is None else value * scale
