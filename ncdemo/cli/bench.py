@@ -1,5 +1,7 @@
-"""`ncdemo bench`: measure inference engines as a spec says, on this machine."""
+"""`ncdemo bench`: measure inference engines as a spec says, on this machine; compare and export what was measured."""
 
+import json
+from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -7,6 +9,7 @@ import click
 from ncdemo.cli.launch import follow, new_run_folder, prepare, unfinished
 from ncdemo.cli.options import spec_options
 from ncdemo.spec import BenchSpec, load_spec
+from ncdemo.spec.sweep import cells, searches
 
 
 @click.group("bench")
@@ -22,4 +25,51 @@ def command() -> None:
 def run(config: str, overrides: tuple[str, ...], dry_run: bool, resume: Path | None) -> None:
     """Measure every cell of a spec. Prints the run's folder."""
     spec = load_spec(config, BenchSpec, overrides)
+    if dry_run:
+        click.echo(plan_text(spec))
     follow(prepare(spec, unfinished(resume) if resume else new_run_folder(spec.name)), dry_run)
+
+
+def plan_text(spec: BenchSpec) -> str:
+    """Return the cells in the order of measuring. How long they take nobody knows before; an open loop's length is its least."""
+    lines = [f"# {len(cells(spec))} cells of {spec.prompts.count} requests"]
+    lines += [f"#   {cell.key}{_least(cell.load.rate_rps, spec.prompts.count)}" for cell in cells(spec)]
+    lines += [f"#   a search of at most {spec.search.max_runs} cells: {first.subject.shown}" for first in searches(spec) if spec.search]
+    return "\n".join(lines)
+
+
+def _least(rate_rps: float | None, count: int) -> str:
+    return f" (at least {count / rate_rps:.0f} s)" if rate_rps else ""
+
+
+@command.command()
+@click.argument("a", metavar="RUN[:SUBJECT]")
+@click.argument("b", metavar="RUN[:SUBJECT]")
+@click.option("--json", "as_json", is_flag=True, help="Print the differences as JSON.")
+def compare(a: str, b: str, as_json: bool) -> None:
+    """Say, per metric, the ratio of A to B, its interval, and whether it is more than noise.
+
+    A and B are two subjects of one run (runs/x:vllm runs/x:sglang), or two runs. What fails a fairness gate is refused.
+    """
+    from ncdemo.report import compare as report
+
+    sides = [report.read_side(Path(folder), subject or None) for folder, _, subject in (side.partition(":") for side in (a, b))]
+    found = report.compare(*sides)
+    if as_json:
+        rows = [asdict(one) | ({"verdict": one.verdict} if isinstance(one, report.Difference) else {}) for one in found]
+        click.echo(json.dumps(rows, indent=1))
+    else:
+        click.echo(report.table(*sides, found))
+    if all(isinstance(one, report.Refused) for one in found):
+        raise SystemExit(1)
+
+
+@command.command()
+@click.argument("run_folder", metavar="RUN", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.option("--format", "form", type=click.Choice(["csv", "json", "parquet"]), default="csv", show_default=True)
+@click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="A file (default: stdout; parquet needs one).")
+def export(run_folder: Path, form: str, output: Path | None) -> None:
+    """Write a run's cells as a table: one row per cell, one column per figure."""
+    from ncdemo.report.export import write_cells
+
+    write_cells(run_folder, form, output)

@@ -151,6 +151,11 @@ class BenchSpec(Spec):
         for key in ("arrivals", "trace", "search"):
             if getattr(self, key) is not None and self.mode != "server":
                 raise ValueError(f"{key} needs mode: server, as an offline engine is given all prompts at once; set it, or remove {key}")
+        if self.search and self.prompts.count < self.search.least_requests:
+            raise ValueError(
+                f"search: {self.prompts.count} requests can't show {self.search.attainment:g} with confidence {self.search.confidence:g}, "
+                f"even if all are good; set prompts.count to at least {self.search.least_requests}"
+            )
         if not self.loads and self.search is None:
             raise ValueError("concurrency is empty and nothing else says the load; list at least one, or add arrivals")
         return self

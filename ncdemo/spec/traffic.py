@@ -1,5 +1,7 @@
 """Traffic: when a benchmark's requests are sent, and how long they are. The parts of BenchSpec that say what a cell's load is."""
 
+import math
+from statistics import NormalDist
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
@@ -69,6 +71,12 @@ class Search(Spec):
     """Cells of one search at most."""
     process: Literal["constant", "poisson"] = "poisson"
     """Gaps between sends."""
+
+    @property
+    def least_requests(self) -> int:
+        """How many requests a cell needs, so that it passes when all of them are good: n / (n + z^2) >= attainment."""
+        z = NormalDist().inv_cdf(self.confidence)
+        return math.ceil(z * z * self.attainment / (1 - self.attainment))
 
 
 class Prices(Spec):

@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "help"
-HELP = [[], ["demo"], ["train"], ["train", "accelerate"], ["train", "deepspeed"], ["train", "unsloth"], ["bench"], ["bench", "run"],
-        ["report"], ["metrics"], ["metrics", "export"], ["metrics", "retire"], ["metrics", "send"],
-        ["model"], ["data"], ["data", "download"], ["data", "show"], ["spec"], ["spec", "schema"], ["spec", "check"],
-        ["stack"], ["stack", "preview"], ["stack", "new"], ["stack", "up"], ["stack", "destroy"],
-        ["terraform"], ["terraform", "vars"], ["terraform", "parity"],
-        ["image"], ["image", "build"], ["image", "push"], ["doctor"], ["doctor", "env"]]  # fmt: skip
+HELP = [[], ["demo"], ["train"], ["train", "accelerate"], ["train", "deepspeed"], ["train", "unsloth"], ["report"], ["model"],
+        ["bench"], ["bench", "run"], ["bench", "compare"], ["bench", "export"], ["data"], ["data", "download"], ["data", "show"],
+        ["spec"], ["spec", "schema"], ["spec", "check"], ["stack"], ["stack", "preview"], ["stack", "new"], ["stack", "up"],
+        ["stack", "destroy"], ["terraform"], ["terraform", "vars"], ["terraform", "parity"],
+        ["image"], ["image", "build"], ["image", "push"], ["doctor"], ["doctor", "env"],
+        ["metrics"], ["metrics", "export"], ["metrics", "retire"], ["metrics", "send"]]  # fmt: skip
 
 
 def ncdemo(*args: str, cwd: Path | None = None, **env: str) -> subprocess.CompletedProcess:

@@ -79,12 +79,6 @@ def test_an_engine_killed_in_the_middle_is_a_recorded_failure(tiny_model: Path) 
     assert answers == Failed("engine_died", "the engine's process ended (exit -9); its last words are in the log")
 
 
-def test_what_is_not_measured_yet_is_refused_not_ignored(tmp_path: Path, tiny_model: Path) -> None:
-    done, _ = bench(tmp_path, tiny_model, prices={"vm_size": "Standard_D2s_v5"})
-    assert done.returncode == 2
-    assert "Error: prices: not measured by this version; remove it" in done.stderr
-
-
 def test_a_missing_model_is_one_line(tmp_path: Path) -> None:
     done, folder = bench(tmp_path, tmp_path / "nowhere")
     assert done.returncode == 2

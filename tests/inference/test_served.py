@@ -144,3 +144,16 @@ def test_an_engine_without_a_server_form_is_a_recorded_failure(swept: Callable[.
     assert cells["transformers"].failure == "engine_missing"
     assert "transformers has no server form" in cells["transformers"].error
     assert cells["echo"].failed == 0
+
+
+def test_a_search_tries_few_rates_and_each_is_a_cell(swept: Callable[..., Swept]) -> None:
+    search = {"start_rps": 200, "attainment": 0.9, "max_runs": 3, "process": "constant"}
+    done = swept(
+        concurrency=None, search=search, slo={"ttft_s": 5.0, "tpot_s": 5.0}, prompts={"count": 40}, prices={"vm_size": "Standard_D2s_v5"}
+    )
+    assert done.code == 0, done.said
+    assert [(c.rate_rps, c.searched) for c in done.cells] == [(200, True), (400, True), (800, True)]
+    (found,) = done.record.bench.searches
+    assert (found.max_goodput_rate_rps, found.above_rps, found.runs) == (800, None, 3)
+    assert found.reason == "max_runs = 3 reached"
+    assert all(c.usd_per_mtok > 0 for c in done.cells)

@@ -12,15 +12,17 @@ from typing import Any
 from ncdemo.spec.base import SpecError
 from ncdemo.spec.bench import BenchSpec
 from ncdemo.spec.common import ModelRef
-from ncdemo.spec.result import BenchResult, Cell, Gates, RequestRecord
-from ncdemo.spec.sweep import PlannedCell, cells
+from ncdemo.spec.result import BenchResult, Cell, Gates, RequestRecord, SearchResult
+from ncdemo.spec.sweep import PlannedCell, cells, searches
 from workloads.data.models import load_tokenizer
 from workloads.inference.asked import Asked, asked
+from workloads.inference.cost import Power, priced, read_power, with_energy
 from workloads.inference.frameworks import engine_version
 from workloads.inference.frameworks.base import Answer
 from workloads.inference.ledger import Ledger
 from workloads.inference.metrics import agreement, cell, exact_match, request_record, unmeasured
 from workloads.inference.prompts import PromptTooLong
+from workloads.inference.search import Hunt
 from workloads.inference.stage import Stage, precision
 from workloads.inference.subject import Failed
 from workloads.run import Run, progress
@@ -37,6 +39,7 @@ class Sweep:
     def __init__(self, spec: BenchSpec, run: Run, ledger: Ledger) -> None:
         self._spec, self._run, self._ledger = spec, run, ledger
         self._plan = cells(spec)
+        self._found: dict[str, SearchResult] = {}
         self._asked: dict[tuple[Any, ...], Asked | Failed] = {}
         self._tokenizers: dict[ModelRef, Any] = {}
         self._references: dict[tuple[str, str, int], tuple[str, Ids]] = self._earlier_references()
@@ -53,6 +56,9 @@ class Sweep:
             for plan in self._plan:
                 if plan.key not in self._ledger.done:
                     self._cell(stage, plan)
+            for first in searches(self._spec):
+                self._search(stage, first)
+            self._run.bench = self._result(stage, read_power(self._run.folder / "samples.jsonl"))
         measured = list(self._ledger.done.values())
         if measured and all(one.error for one in measured):
             first = measured[0]
@@ -60,6 +66,17 @@ class Sweep:
                 f"{first.error}" if len({one.error for one in measured}) == 1 else f"no cell could be measured; the first: {first.error}"
             )
             raise SpecError(words) if first.failure in USERS_MISTAKES else RuntimeError(words)
+
+    def _search(self, stage: Stage, first: PlannedCell) -> None:
+        """Hunt for one subject's highest rate; every rate tried is a cell. What the ledger has is told, not measured again."""
+        assert self._spec.search
+        hunt = Hunt(self._spec.search)
+        while (rate := hunt.next_rate()) is not None:
+            plan = first.at(first.load.model_copy(update={"rate_rps": rate}))
+            found = self._ledger.done.get(plan.key) or self._cell(stage, plan)
+            hunt.tell(rate, found.slo_attainment_low)
+        self._found[first.key] = hunt.result(first)
+        log.info("%s: highest rate that meets the objectives: %s req/s", first.subject.shown, hunt.best)
 
     def _cell(self, stage: Stage, plan: PlannedCell) -> Cell:
         """Measure one cell and commit it."""
@@ -123,9 +140,8 @@ class Sweep:
             precision=precision(plan.subject.precision), max_model_len=spec.max_model_len, memory_fraction=spec.memory_fraction,
             warmup_requests=spec.warmup_requests, prefix_cache=stage.prefix_cache(plan.subject),
         )  # fmt: skip
-        return summed.model_copy(
-            update={"exact_match": share, "exact_match_examples": examples, "gates": gates, "client": stage.client(plan.subject)}
-        )
+        more = {"exact_match": share, "exact_match_examples": examples, "gates": gates, "client": stage.client(plan.subject)}
+        return priced(summed.model_copy(update=more), spec.prices)
 
     def _until_eos(self, plan: PlannedCell, records: list[RequestRecord]) -> list[RequestRecord]:
         """Return records whose text ends where the model ended it: with ignore_eos engines must go on after that."""
@@ -155,11 +171,12 @@ class Sweep:
                     ids[r.index] = r.token_ids
         return found
 
-    def _result(self, stage: Stage) -> BenchResult:
+    def _result(self, stage: Stage, power: Power = ()) -> BenchResult:
         """Sum up what is measured so far, so that an interrupted benchmark keeps its cells."""
         first = next((what for what in self._asked.values() if isinstance(what, Asked)), None)
         return BenchResult(
-            cells=[entry.cell for entry in self._ledger.entries],
+            cells=[with_energy(entry.cell, power) for entry in self._ledger.entries],
+            searches=list(self._found.values()),
             prompt_tokens=sum(len(p.token_ids) for p in first.prompts) if first else 0,
             prompt_hash=first.hash if first else "",
             engine_versions={engine: engine_version(engine) or "not installed" for engine in self._spec.engines},
