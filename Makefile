@@ -1,5 +1,5 @@
 # make demo: everything end to end on this machine.   make test: what CI runs.
-.PHONY: setup demo test lint lock check-manifests bench-packing bench-sampler bench-cli bench-preview bench-trl bench-resume bench-load test-unsloth test-image
+.PHONY: setup demo test lint lock check-manifests bench-packing bench-sampler bench-cli bench-preview bench-trl bench-resume bench-load bench-sweep test-unsloth test-image
 
 setup:
 	@scripts/setup_env.sh
@@ -47,6 +47,10 @@ bench-resume: setup
 bench-load: setup
 	@.venv/bin/python -m benchmarks.client_efficiency
 	@.venv/bin/python -m benchmarks.client_truth
+
+# kill -9 a sweep twenty times; ten minutes.
+bench-sweep: setup
+	@.venv/bin/python benchmarks/sweep_kills.py --kills 20
 
 bench-preview: setup
 	@.venv/bin/python benchmarks/stack_preview.py

@@ -9,24 +9,29 @@ from ncdemo.report.fairness import flags
 from ncdemo.report.figure import DASHES, INK, MUTED, NARROW, PAPER, SERIES, WIDE, Plot, drawing, panels, to_svg
 from ncdemo.report.read import Run
 from ncdemo.report.requests import METRICS
-from ncdemo.report.show import said
+from ncdemo.report.show import said, short
 from ncdemo.spec.result import Cell
 
 NAMES = {"ttft_s": "TTFT (ms)", "tpot_s": "TPOT (ms)", "itl_s": "ITL (ms)", "e2e_s": "End to end (ms)"}
 
 
-def bench_plots(run: Run, colours: dict[str, int]) -> list[Plot]:
-    """Draw throughput per model, then one figure of four latencies per model and load."""
+def throughput_plots(run: Run, colours: dict[str, int]) -> list[Plot]:
+    """Draw throughput per model and lengths."""
     cells = run.record.bench.cells if run.record and run.record.bench else []
     plots = []
     with drawing():
-        for model in dict.fromkeys(c.model for c in cells):
-            mine = [c for c in cells if c.model == model]
-            caption = f"{model}: bar = median over repeats, dots = each repeat. Hatched: a cell fails a fairness gate."
-            half = _throughput(mine, model, colours, NARROW, 245)
-            # With an even number of figures beside it, this one takes a whole row.
-            whole = len({key.load for key in run.cells if key.model == model}) % 2 == 0
-            plots.append(Plot(caption, _throughput(mine, model, colours, WIDE, 190), half) if whole else Plot(caption, half))
+        for model, lengths in dict.fromkeys((c.model, c.lengths) for c in cells):
+            mine = [c for c in cells if (c.model, c.lengths) == (model, lengths)]
+            what = ", ".join(filter(None, (model, lengths)))
+            caption = f"{what}: bar = median over repeats, dots = each repeat. Hatched: a cell fails a fairness gate."
+            plots.append(Plot(caption, _throughput(mine, what, colours, WIDE, 190), _throughput(mine, what, colours, NARROW, 245)))
+    return plots
+
+
+def latency_plots(run: Run, colours: dict[str, int]) -> list[Plot]:
+    """Draw one figure of four latencies per model and load."""
+    plots = []
+    with drawing():
         limits = _limits(run)
         for model, load in dict.fromkeys((key.model, key.load) for key in run.cells):
             caption = f"{model}, {said(load)}: share of requests (ITL: of tokens) at or below, in %; all repeats pooled."
@@ -34,7 +39,7 @@ def bench_plots(run: Run, colours: dict[str, int]) -> list[Plot]:
     return plots
 
 
-def _throughput(cells: list[Cell], model: str, colours: dict[str, int], width: float, height: float) -> str:
+def _throughput(cells: list[Cell], what: str, colours: dict[str, int], width: float, height: float) -> str:
     fig, (ax,) = panels(1, width, height)
     engines = list(dict.fromkeys(c.subject for c in cells))
     loads = list(dict.fromkeys(c.load for c in cells))
@@ -44,14 +49,16 @@ def _throughput(cells: list[Cell], model: str, colours: dict[str, int], width: f
             group = [c for c in cells if (c.subject, c.load) == (engine, load)]
             if group:
                 _bar(ax, x + (i - (len(engines) - 1) / 2) * share, share, group, SERIES[colours[engine] % 8])
-    ax.set_xticks(range(len(loads)), [str(load) for load in loads])
+    upright = len(loads) * len(max(map(short, loads), key=len)) * 8 > width
+    ax.set_xticks(range(len(loads)), [short(load) for load in loads], rotation=90 if upright else 0)
     ax.set_xlim(-0.6, len(loads) - 0.4)
     ax.set_ylim(0, max(ax.get_ylim()[1] * 1.08, 1e-9))
     ax.grid(axis="x", visible=False)
     ax.set_title("Output tokens/s")
-    closed = all(load.isdigit() for load in loads)
-    ax.set_xlabel("concurrency (requests in flight)" if closed else "load")
-    return to_svg(fig, f"Output tokens per second of {', '.join(engines)} with {model} by load")
+    closed = all(short(load).isdigit() for load in loads)
+    if not upright:
+        ax.set_xlabel("concurrency (requests in flight)" if closed else "load: requests in flight, or sent per second (/s)")
+    return to_svg(fig, f"Output tokens per second of {', '.join(engines)} with {what} by load")
 
 
 def _bar(ax: Axes, x: float, width: float, group: list[Cell], colour: str) -> None:

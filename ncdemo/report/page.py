@@ -7,10 +7,11 @@ import jinja2
 import numpy as np
 
 from ncdemo.report import tables
-from ncdemo.report.bench_plots import bench_plots
+from ncdemo.report.bench_plots import latency_plots, throughput_plots
 from ncdemo.report.cards import headline
 from ncdemo.report.fairness import AGREEMENT_FLOOR, MIN_REPEATS
 from ncdemo.report.figure import DASHES
+from ncdemo.report.frontier_plots import frontier_plots
 from ncdemo.report.read import Run
 from ncdemo.report.show import duration, number, printable
 from ncdemo.report.telemetry_plots import telemetry_plot
@@ -108,7 +109,10 @@ def bench(run: Run, colours: dict[str, int]) -> dict[str, Any]:
     return {
         "label": run.label,
         "engines": [(engine, colours[engine] % 8, result.engine_versions.get(engine) if result else None) for engine in engines],
-        "plots": bench_plots(run, colours),
+        "plots": throughput_plots(run, colours) + frontier_plots(found, result.searches if result else [], colours),
+        "distributions": latency_plots(run, colours),
+        "searches": tables.searches(run),
+        "costs": tables.costs(run),
         "cells": rows,
         "models": len({row["model"] for row in rows}),
         "flagged": sum(bool(row["flags"]) for row in rows),

@@ -1,6 +1,7 @@
 """Numbers as people read them: ms, GiB, percent, thousands. None is said in words, never shown as a number."""
 
 import math
+import re
 
 NOT_MEASURED = "not measured"
 UNBOUND = "n/a"
@@ -77,3 +78,14 @@ def printable(text: str) -> str:
 def said(load: str) -> str:
     """Return a Cell.load in a sentence."""
     return f"concurrency {load}" if load.isdigit() else load
+
+
+def short(load: str) -> str:
+    """Return a load in a word: a closed loop's concurrency, or its rate; a trace's scale."""
+    if load.isdigit():
+        return load
+    found = re.match(r"(?:concurrency (\d+)|\w+ ([\d.e+-]+) req/s|(trace x [\d.]+))", load)
+    if not found:
+        return load
+    concurrency, rate, trace = found.groups()
+    return concurrency or trace or f"{rate}/s"

@@ -1,5 +1,6 @@
 """The numbers of the page as rows of text: training results, cells, environment, and what differs between specs."""
 
+from statistics import median
 from typing import Any
 
 from ncdemo.report.fairness import compare, flags
@@ -89,6 +90,35 @@ def comparisons(run: Run) -> list[list[str]]:
         ratio = f"{number(c.ratio)} ×" if c.ratio is not None else NOT_MEASURED
         rows.append([c.model, c.load, f"{c.engine} / {c.base}", ratio, between, str(c.repeats), c.verdict])
     return rows
+
+
+def searches(run: Run) -> list[list[str]]:
+    """Return where each search for the highest rate ended."""
+    found = run.record.bench.searches if run.record and run.record.bench else []
+    return [
+        [s.subject, s.model, s.lengths or "", number(s.max_goodput_rate_rps), number(s.above_rps), str(s.runs), s.reason] for s in found
+    ]
+
+
+def costs(run: Run) -> list[list[str]]:
+    """Return what tokens cost, median over the repeats of a subject and load; nothing where no cell knows a price or the power."""
+    found = run.record.bench.cells if run.record and run.record.bench else []
+    rows = []
+    for model, load, subject in dict.fromkeys((c.model, c.load, c.subject) for c in found):
+        group = [c for c in found if (c.model, c.load, c.subject) == (model, load, subject)]
+        usd, joules = _middle([c.usd_per_mtok for c in group]), _middle([c.energy_j_per_token for c in group])
+        spot = [c.usd_per_mtok_spot for c in group if c.usd_per_mtok_spot]
+        if usd is None and joules is None and not spot:
+            continue
+        between = f"{number(min(s[0] for s in spot))} to {number(max(s[1] for s in spot))}" if spot else NOT_MEASURED
+        flag = "not comparable: a cell fails a gate" if any(flags(c) for c in group) else ""
+        rows.append([subject, model, load, number(usd), between, number(joules), flag])
+    return rows
+
+
+def _middle(values: list[float | None]) -> float | None:
+    known = [v for v in values if v is not None]
+    return median(known) if known else None
 
 
 def failures(run: Run) -> list[list[str]]:

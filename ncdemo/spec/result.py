@@ -206,6 +206,8 @@ class Cell(Record):
     """Precision and tensor parallel size, where the sweep has several."""
     setting: str | None = None
     """Load and lengths in words; None in results of an older version."""
+    lengths: str | None = None
+    """Of synthesised prompts and their answers, in words."""
     concurrency: int | None = None
     """Of a closed loop."""
     rate_rps: float | None = None
@@ -303,6 +305,10 @@ class SearchResult(Record):
     """Lowest rate measured that did not (None: every rate did)."""
     runs: int
     reason: str
+
+    @property
+    def subject(self) -> str:
+        return subject_of(self.engine, self.variant)
 
 
 def subject_of(engine: str, variant: str | None) -> str:
