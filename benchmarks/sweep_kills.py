@@ -28,7 +28,7 @@ SPEC: dict[str, Any] = {
     "arrivals": {"rates_rps": [200.0], "process": "poisson"},
     "prompts": {"count": 12},
     "sampling": {"max_new_tokens": 5},
-    "repeats": 60,
+    "repeats": 30,
     "telemetry": {"sample_hz": 0.0, "mlflow_uri": None},
 }
 

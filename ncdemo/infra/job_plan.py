@@ -103,8 +103,6 @@ def environment(run: JobRun, name: str, master: str) -> dict[str, str]:
     if run.job.nodes > 1:
         # NC nodes have no InfiniBand.
         env |= {NCDEMO_MASTER_ADDR: master, "NCCL_IB_DISABLE": "1", "NCCL_SOCKET_IFNAME": "eth0"}
-    if run.job.server:
-        env["NCDEMO_SERVER_URL"] = f"http://127.0.0.1:{run.job.server.port}"
     return env
 
 

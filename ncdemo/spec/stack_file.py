@@ -138,6 +138,9 @@ def _job_run(stack: Stack, at: int, job: Job, data: dict[str, Any]) -> JobRun:
     """Read a job's spec file, apply its changes, and check that they fit the job. Raise SpecError at the stack's own line."""
     spec, gpus = stack.spec, stack.spec.gpus_of(job)
     run = _load(stack, at, job, data)
+    if job.server and not (isinstance(run, BenchSpec) and run.url == job.server.url):
+        said = f"nothing loads it; the job needs a benchmark with mode: server, engines: [openai] and url: {job.server.url} (under set:)"
+        raise stack.mistake(("jobs", at, "server"), said)
     if isinstance(run, BenchSpec):
         if job.nodes > 1:
             raise stack.mistake(("jobs", at, "nodes"), "a benchmark runs on one node; remove it")

@@ -34,6 +34,11 @@ class Server(Spec):
     start_minutes: Annotated[int, Field(ge=1, le=120)] = 30
     """It may take so long to become ready."""
 
+    @property
+    def url(self) -> str:
+        """Where the job's own container finds it."""
+        return f"http://127.0.0.1:{self.port}"
+
 
 class Job(Spec):
     """One run of a spec on the stack's capacity. A job that is unchanged never runs twice."""

@@ -8,10 +8,13 @@ import pytest
 pytest.importorskip("pulumi", reason="the `infra` extra isn't installed: scripts/setup_env.sh --extra infra")
 
 from ncdemo.infra.render import Rendered, render
+from ncdemo.spec.base import SpecError
 from ncdemo.spec.job import EXIT_BAD_SPEC, EXIT_INTERRUPTED, NCDEMO_MASTER_ADDR, NCDEMO_NODES, STOP_S
 from ncdemo.spec.stack_file import stack_of
 
-LORA, DEMO, BENCH = (f"workloads/configs/{name}.yaml" for name in ("training/lora", "training/demo", "inference/demo"))
+LORA, DEMO, BENCH, ENDPOINT = (
+    f"workloads/configs/{name}.yaml" for name in ("training/lora", "training/demo", "inference/demo", "inference/endpoint")
+)
 POOLS = [
     {"name": "one", "vm_size": "Standard_NC40ads_H100_v5", "max_count": 2, "namespace": "small"},
     {"name": "two", "vm_size": "Standard_NC80adis_H100_v5", "spot": False, "max_count": 2},
@@ -122,7 +125,7 @@ def test_an_engine_in_its_own_container_has_the_gpus_and_is_waited_for() -> None
         "command": ["trtllm-serve", "/files/model", "--port", "8000"],
         "start_minutes": 10,
     }
-    found = of({"name": "trt", "config": BENCH, "pool": "one", "server": server}, {"name": "plain", "config": BENCH, "pool": "one"})
+    found = of({"name": "trt", "config": ENDPOINT, "pool": "one", "server": server}, {"name": "plain", "config": BENCH, "pool": "one"})
     spec, plain = pod(found, "trt"), pod(found, "plain")
     (engine,), (client,) = spec["initContainers"], spec["containers"]
     # A sidecar of Kubernetes: it starts first, and ends with the job's own container.
@@ -133,7 +136,16 @@ def test_an_engine_in_its_own_container_has_the_gpus_and_is_waited_for() -> None
     assert "nvidia.com/gpu" not in limits(client)
     both = sum(int(limits(one)["memory"].removesuffix("Gi")) for one in (engine, client))
     assert both <= int(limits(plain["containers"][0])["memory"].removesuffix("Gi"))
-    assert env(client)["NCDEMO_SERVER_URL"] == "http://127.0.0.1:8000"
+    configs = [m for m in found.manifests() if m["kind"] == "ConfigMap" and m["metadata"]["name"].startswith("trt")]
+    assert any("url: http://127.0.0.1:8000" in text for m in configs for text in m["data"].values()), "the job loads that very server"
+
+
+def test_a_server_that_no_benchmark_loads_is_refused() -> None:
+    server = {"image": "engine.example/server:1.0", "command": ["serve"], "port": 9000}
+    for config in (BENCH, ENDPOINT, LORA):
+        with pytest.raises(SpecError, match=r"server.*nothing loads it; .* url: http://127\.0\.0\.1:9000 \(under set:\)"):
+            of({"name": "trt", "config": config, "pool": "one", "server": server})
+    of({"name": "trt", "config": ENDPOINT, "pool": "one", "server": server, "set": {"url": "http://127.0.0.1:9000"}})
 
 
 def test_kueue_starts_jobs_that_are_suspended() -> None:

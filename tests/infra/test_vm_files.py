@@ -64,7 +64,8 @@ CONFIG: dict[str, Any] = {
         {"name": "later", "config": "workloads/configs/training/lora.yaml", "suspend": True},
         {
             "name": "served",
-            "config": "workloads/configs/inference/demo.yaml",
+            "config": "workloads/configs/inference/endpoint.yaml",
+            "set": {"url": "http://127.0.0.1:9000"},
             "server": {"image": "engine.example/server:1.0", "command": ["serve", "two words", "a 'quote'\nand a line"], "port": 9000},
         },
     ],

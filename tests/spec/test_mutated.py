@@ -136,8 +136,8 @@ config:
   ncdemo:jobs:
     - {name: tune, config: workloads/configs/training/lora.yaml, pool: big, gpus: 1, retries: 2, scratch_gib: 50, suspend: true}
     - name: bench
-      config: workloads/configs/inference/demo.yaml
-      set: {repeats: 2, engines: [vllm]}
+      config: workloads/configs/inference/endpoint.yaml
+      set: {repeats: 2}
       pool: h100
       server: {image: "nvcr.io/nvidia/x:1.0", command: [serve, --port, "8000"], port: 8000}
 """
