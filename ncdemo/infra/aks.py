@@ -106,7 +106,8 @@ class Cluster(Component):
                 "Azure Kubernetes Service RBAC Cluster Admin",
                 made.id,
                 who,
-                salt=place.name("aks"),
+                # Who is part of the assignment's name: two admins are two assignments.
+                salt=f"{place.name('aks')}:admin-{who}",
                 principal_type=None,
             )
             for who in spec.admins
