@@ -11,10 +11,9 @@ from pulumi_azure_native import containerservice as aks
 from ncdemo.infra.component import Component, Place
 from ncdemo.infra.gpu_pool import POOL_LABEL
 from ncdemo.infra.identity import Identity, grant
-from ncdemo.spec.capacity import Aks
+from ncdemo.spec.capacity import SYSTEM_DISK_GIB, Aks
 from ncdemo.spec.sizes import find
 
-SYSTEM_DISK_GIB = 128
 SYSTEM_TAINT = "CriticalAddonsOnly=true:NoSchedule"
 SERVICE_CIDR, DNS_IP, POD_CIDR = "10.0.0.0/16", "10.0.0.10", "10.244.0.0/16"
 
