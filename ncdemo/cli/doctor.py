@@ -6,13 +6,19 @@ ncdemo doctor azure aks-dev --region eastus --region spaincentral
 
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from ncdemo.spec.finding import Finding, as_text, failed
 from ncdemo.spec.paths import PACKAGE
+
+if TYPE_CHECKING:
+    from ncdemo.infra.subscription.ask import Credential
+    from ncdemo.infra.subscription.region import Region
 
 json_option = click.option("--json", "as_data", is_flag=True, help="Print everything as JSON.")
 
@@ -32,6 +38,51 @@ def say(findings: list[Finding], as_data: bool, **more: object) -> None:
     """Print findings, and exit 1 if one of them is a failure."""
     click.echo(json.dumps({"findings": [asdict(one) for one in findings], **more}, indent=2) if as_data else as_text(findings))
     sys.exit(1 if failed(findings) else 0)
+
+
+@command.command("azure")
+@click.argument("stack", metavar="[STACK]", required=False)
+@click.option(
+    "--region", "regions", multiple=True, metavar="NAME", help="Judge this region; repeat it to rank several [default: the stack's]."
+)
+@click.option("--subscription", metavar="ID", help="[default: ARM_SUBSCRIPTION_ID, else the Azure CLI's]")
+@json_option
+def azure(stack: str | None, regions: tuple[str, ...], subscription: str | None, as_data: bool) -> None:
+    """Ask Azure whether a stack can be made: login, providers, sizes, quota, spot's odds, prices. Changes nothing.
+
+    Without STACK: one spot node with one H100 on AKS. What Azure doesn't say is unknown. Exit 1 where something fails.
+    """
+    from ncdemo.cli.stack import stack_file
+    from ncdemo.infra.subscription.check import examine
+    from ncdemo.spec.stack import StackSpec
+    from ncdemo.spec.stack_file import load_stack
+
+    found = examine(load_stack(stack_file(stack)).spec if stack else StackSpec(), login, regions, subscription)
+    if len(found.regions) > 1 and not as_data:
+        click.echo(ranking(found.regions))
+    say(list(found.findings), as_data, regions=[{**asdict(one), "findings": len(one.findings)} for one in found.regions])
+
+
+def login() -> "Credential":
+    """Return whatever logs in here: variables, workload identity, a managed identity, the Azure CLI."""
+    import logging
+
+    from azure.identity import DefaultAzureCredential
+
+    # What each way tried is a page; the finding says what to do.
+    logging.getLogger("azure").setLevel(logging.CRITICAL)
+    return DefaultAzureCredential()
+
+
+def ranking(regions: "Sequence[Region]") -> str:
+    lines = ["regions, the best first"]
+    for place, one in enumerate(regions, 1):
+        fails = sum(finding.status == "fail" for finding in one.findings)
+        spot = f", spot {one.spot_usd_per_h:.2f}" if one.spot_usd_per_h is not None else ""
+        price = "price unknown" if one.full_usd_per_h is None else f"{one.full_usd_per_h:.2f} USD/h{spot}"
+        odds = f"placement {one.placement or 'unknown'}, evictions {one.eviction or 'unknown'}"
+        lines.append(f"  {place}. {one.name:<18} {f'{fails} failures' if fails else 'possible':<12} {odds}, {price}")
+    return "\n".join([*lines, ""])
 
 
 @command.command("env")
