@@ -65,10 +65,15 @@ def recorded(prefix: Path) -> Made:
     return Made(found[1], found[2] == "1", tuple(found[3].split()), export)
 
 
+def uv_path(root: Path) -> str | None:
+    """Return the uv that scripts/setup_env.sh brought, else the one on PATH, which may be older than the lock's format."""
+    own = root / ".uv" / "bin" / "uv"
+    return str(own) if own.exists() else shutil.which("uv")
+
+
 def expected(made: Made, root: Path) -> tuple[dict[str, str], str]:
     """Return name -> version that the lock wants here, and where that is from. Raise SpecError when uv can't read the lock."""
-    # The one on PATH may be older than the lock's format.
-    uv = str(root / ".uv" / "bin" / "uv") if (root / ".uv" / "bin" / "uv").exists() else shutil.which("uv")
+    uv = uv_path(root)
     if uv is None or not (root / "uv.lock").exists():
         return pins(made), "the lock it was installed from"
     extras = [word for extra in made.extras for word in ("--extra", extra)]

@@ -11,10 +11,9 @@ from pulumi_azure_native import containerservice as aks
 from ncdemo.infra.component import Component, Place
 from ncdemo.infra.gpu_pool import POOL_LABEL
 from ncdemo.infra.identity import Identity, grant
-from ncdemo.spec.capacity import Aks
+from ncdemo.spec.capacity import SYSTEM_DISK_GIB, Aks
 from ncdemo.spec.sizes import find
 
-SYSTEM_DISK_GIB = 128
 SYSTEM_TAINT = "CriticalAddonsOnly=true:NoSchedule"
 SERVICE_CIDR, DNS_IP, POD_CIDR = "10.0.0.0/16", "10.0.0.10", "10.244.0.0/16"
 
@@ -106,7 +105,8 @@ class Cluster(Component):
                 "Azure Kubernetes Service RBAC Cluster Admin",
                 made.id,
                 who,
-                salt=place.name("aks"),
+                # Who is part of the assignment's name: two admins are two assignments.
+                salt=f"{place.name('aks')}:admin-{who}",
                 principal_type=None,
             )
             for who in spec.admins

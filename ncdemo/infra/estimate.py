@@ -7,9 +7,8 @@ from collections import Counter
 from dataclasses import dataclass
 
 from ncdemo.infra import prices
-from ncdemo.infra.aks import SYSTEM_DISK_GIB
 from ncdemo.infra.prices import Price
-from ncdemo.spec.capacity import Pool
+from ncdemo.spec.capacity import SYSTEM_DISK_GIB, Pool
 from ncdemo.spec.sizes import PRICES_SEEN, find
 from ncdemo.spec.stack import StackSpec
 

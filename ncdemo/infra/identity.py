@@ -95,5 +95,6 @@ def grant(
         scope=scope,
         role_definition_id=definition,
         principal_id=principal_id,
-        **({"principal_type": principal_type} if principal_type else {}),
+        # A plain None becomes the SDK's default, User, which Azure refuses for a group; an output of None stays unsaid.
+        principal_type=principal_type or pulumi.Output.from_input(None),
     )

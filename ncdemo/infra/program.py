@@ -73,7 +73,7 @@ class Azure:
     def of(cls, stack: Stack, today: datetime.date) -> "Azure":
         spec = stack.spec
         # Without the group's tags, nobody knows whose it is.
-        tags = tags_of(stack.name, spec.tags)
+        tags = tags_of(stack.name, spec.all_tags)
         name = f"rg-ncdemo-{stack.name}"
         group = resources.ResourceGroup("resource-group", resource_group_name=name, location=spec.location, tags=tags)
         suffix = random.RandomString("suffix", length=6, special=False, upper=False)

@@ -23,6 +23,8 @@ ObjectId = Annotated[
 ]
 KubernetesVersion = Literal["1.34", "1.35", "1.36"]
 RESERVED_POOLS = ("system",)
+SYSTEM_DISK_GIB = 128
+"""OS disk of the system pool's nodes."""
 SYSTEM_VCPUS = 4
 """AKS wants at least so many on a system pool's node."""
 

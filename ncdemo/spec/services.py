@@ -1,5 +1,6 @@
 """What surrounds a stack's machines: network, storage, images, monitoring, and what guards the bill."""
 
+from datetime import datetime
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -11,6 +12,13 @@ from ncdemo.spec.common import NonEmpty, text
 Digest = Annotated[str, text(r"^sha256:[0-9a-f]{64}$", "sha256: and 64 hex digits")]
 Email = Annotated[str, text(r"^[^@\s]+@[^@\s]+\.[^@\s]+$", "an e-mail address")]
 ClockTime = Annotated[str, text(r"^([01]\d|2[0-3]):[0-5]\d$", "a time in quotes, 00:00 to 23:59, in UTC")]
+UtcTime = Annotated[
+    str,
+    text(
+        r"^\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])T([01]\d|2[0-3]):[0-5]\d:[0-5]\dZ$",
+        "a time in UTC and in quotes, e.g. '2027-01-31T18:00:00Z'",
+    ),
+]
 ImageName = Literal["train", "unsloth", "vllm", "sglang", "lmdeploy", "mlflow"]
 
 
@@ -81,6 +89,8 @@ class CostGuard(Spec):
     """Who is told at 50, 80 and 100 % of the budget."""
     shutdown_utc: ClockTime | None = "19:00"
     """VMs alone: all are deallocated at this time every day (null: never)."""
+    expires: UtcTime | None = None
+    """Until when the stack is wanted: the tag `expires` on all it makes, and `ncdemo stack expire` finds it after (null: no end)."""
     job_deadline_h: Annotated[float, Field(gt=0, le=720)] = 24.0
     """A job that takes longer is ended, unless it says otherwise."""
 
@@ -89,3 +99,15 @@ class CostGuard(Spec):
         if self.monthly_budget_usd and not self.alert_emails:
             raise ValueError("monthly_budget_usd needs someone to tell; add alert_emails")
         return self
+
+    @model_validator(mode="after")
+    def _expires_on_a_day_that_is(self) -> "CostGuard":
+        try:
+            _ = self.expires and self.expires_at
+        except ValueError:
+            raise ValueError("expires isn't a day of the calendar; write e.g. '2027-01-31T18:00:00Z'") from None
+        return self
+
+    @property
+    def expires_at(self) -> datetime | None:
+        return datetime.fromisoformat(self.expires) if self.expires else None

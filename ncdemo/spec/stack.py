@@ -20,7 +20,7 @@ StackName = Annotated[
 Region = Annotated[str, text(r"^[a-z]{2,}[a-z0-9]*$", "an Azure region without spaces, e.g. eastus")]
 TagName = Annotated[str, text(r"^[^<>%&\\?/]{1,128}$", "at most 128 characters, none of < > % & \\ ? /")]
 TagValue = Annotated[str, StringConstraints(max_length=256)]
-OWN_TAGS = ("project", "stack", "managed-by")
+OWN_TAGS = ("project", "stack", "managed-by", "expires")
 DISK_SHARE = 0.7
 """Of a Kubernetes node's OS disk, what scratch may claim: the rest holds images, logs and the kubelet's reserve."""
 
@@ -37,7 +37,7 @@ class StackSpec(Spec):
     location: Region = "eastus"
     """Azure region, as `az account list-locations` names it."""
     tags: dict[TagName, TagValue] = {}
-    """On every Azure resource, beside project, stack and managed-by."""
+    """On every Azure resource, beside project, stack, managed-by and expires."""
     pools: Annotated[tuple[Pool, ...], Field(max_length=20)] = (Pool(),)
     """What jobs run on."""
     jobs: Annotated[tuple[Job, ...], Field(max_length=200)] = ()
@@ -58,6 +58,11 @@ class StackSpec(Spec):
     """Metrics and experiment tracking."""
     cost_guard: CostGuard = CostGuard()
     """Budget, shutdown and deadlines."""
+
+    @property
+    def all_tags(self) -> dict[str, str]:
+        """The user's tags and when the stack expires; project, stack and managed-by come from who makes it."""
+        return {**({"expires": self.cost_guard.expires} if self.cost_guard.expires else {}), **self.tags}
 
     def pool_of(self, job: Job) -> Pool | None:
         """Return the pool that a job runs on; None where it names none on a cluster that exists already."""

@@ -20,7 +20,8 @@ locals {
     tags           = local.tags
   }
   # Without the group's tags, nobody knows whose it is.
-  tags = merge({ project = "ncdemo", stack = var.name, "managed-by" = "terraform" }, var.tags)
+  tags    = merge({ project = "ncdemo", stack = var.name, "managed-by" = "terraform" }, local.expires, var.tags)
+  expires = { for key, at in { expires = var.cost_guard.expires } : key => at if at != null }
 
   blob_roles = {
     checkpoints = { role = "Storage Blob Data Contributor", scope = module.storage.containers["checkpoints"] }

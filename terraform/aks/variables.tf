@@ -31,13 +31,13 @@ variable "location" {
 }
 
 variable "tags" {
-  description = "On every Azure resource, beside project, stack and managed-by."
+  description = "On every Azure resource, beside project, stack, managed-by and expires."
   type        = map(string)
   default     = {}
 
   validation {
-    condition     = length(setintersection(keys(var.tags), ["project", "stack", "managed-by"])) == 0
-    error_message = "tags project, stack and managed-by are set by the root itself; remove them."
+    condition     = length(setintersection(keys(var.tags), ["project", "stack", "managed-by", "expires"])) == 0
+    error_message = "tags project, stack, managed-by and expires are set by the root itself; remove them."
   }
 }
 
@@ -169,15 +169,21 @@ variable "monitoring" {
 }
 
 variable "cost_guard" {
-  description = "Budget of the resource group (null: none) and who is told. It warns; it stops nothing."
+  description = "Budget of the resource group (null: none) and who is told. It warns; it stops nothing. Until when the stack is wanted, a tag (null: no end)."
   type = object({
     monthly_budget_usd = optional(number)
     alert_emails       = optional(list(string), [])
+    expires            = optional(string)
   })
   default = {}
 
   validation {
     condition     = var.cost_guard.monthly_budget_usd == null || length(var.cost_guard.alert_emails) > 0
     error_message = "cost_guard.monthly_budget_usd needs someone to tell; add alert_emails."
+  }
+
+  validation {
+    condition     = var.cost_guard.expires == null ? true : can(formatdate("YYYY", var.cost_guard.expires))
+    error_message = "cost_guard.expires must be a time in UTC, e.g. 2027-01-31T18:00:00Z."
   }
 }

@@ -85,6 +85,7 @@ network = {
 cost_guard = {
   monthly_budget_usd = 10000
   alert_emails       = ["ml-platform@example.com"]
+  expires            = null
 }
 
 storage = {

@@ -38,6 +38,7 @@ cost_guard = {
   monthly_budget_usd = 5000
   alert_emails       = ["ml-platform@example.com"]
   shutdown_utc       = "19:00"
+  expires            = null
 }
 
 storage = {

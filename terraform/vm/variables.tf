@@ -31,13 +31,13 @@ variable "location" {
 }
 
 variable "tags" {
-  description = "On every Azure resource, beside project, stack and managed-by."
+  description = "On every Azure resource, beside project, stack, managed-by and expires."
   type        = map(string)
   default     = {}
 
   validation {
-    condition     = length(setintersection(keys(var.tags), ["project", "stack", "managed-by"])) == 0
-    error_message = "tags project, stack and managed-by are set by the root itself; remove them."
+    condition     = length(setintersection(keys(var.tags), ["project", "stack", "managed-by", "expires"])) == 0
+    error_message = "tags project, stack, managed-by and expires are set by the root itself; remove them."
   }
 }
 
@@ -149,10 +149,11 @@ variable "vm" {
 }
 
 variable "cost_guard" {
-  description = "Budget of the resource group (null: none) and who is told; the time of day, in UTC, at which all VMs are deallocated (null: never)."
+  description = "Budget of the resource group (null: none) and who is told; the time of day, in UTC, at which all VMs are deallocated (null: never). Until when the stack is wanted, a tag (null: no end)."
   type = object({
     monthly_budget_usd = optional(number)
     alert_emails       = optional(list(string), [])
+    expires            = optional(string)
     shutdown_utc       = optional(string)
   })
   default = { shutdown_utc = "19:00" }
@@ -165,5 +166,10 @@ variable "cost_guard" {
   validation {
     condition     = var.cost_guard.shutdown_utc == null ? true : can(regex("^([01][0-9]|2[0-3]):[0-5][0-9]$", var.cost_guard.shutdown_utc))
     error_message = "cost_guard.shutdown_utc must be a time, 00:00 to 23:59, in UTC."
+  }
+
+  validation {
+    condition     = var.cost_guard.expires == null ? true : can(formatdate("YYYY", var.cost_guard.expires))
+    error_message = "cost_guard.expires must be a time in UTC, e.g. 2027-01-31T18:00:00Z."
   }
 }

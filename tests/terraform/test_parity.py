@@ -32,6 +32,8 @@ VARIANTS = [
     ("vm-dev", ["network.bastion=basic", "cost_guard.shutdown_utc=null", "vm.image='2404'", "vm.idle_minutes=30"]),
     ("vm-full", ["vm.setup=apt-get install -y htop", "vm.ssh_public_keys=['ssh-ed25519 AAAAC3Nza me']", "storage.replication=ZRS"]),
     ("aks-dev", ["pools.0.zones=['2']", "pools.0.vm_size=Standard_D4s_v5", "aks.api_allowed_from=[203.0.113.0/24]", "tags.team=ml"]),
+    ("vm-dev", ["cost_guard.expires='2027-01-31T18:00:00Z'"]),
+    ("aks-dev", ["cost_guard.expires='2027-01-31T18:00:00Z'", f"aks.admins=['{ADMIN}','{ADMIN[:-1]}6']"]),
     ("aks-full", ["storage.allowed_from=[203.0.113.7/32]", "network.address_space=10.8.0.0/20", "pools.1.driver=none"]),
 ]
 NOT_AZURES = {"resource_group_name", "temporary_name_for_rotation"}
@@ -136,6 +138,27 @@ def test_a_change_in_a_module_is_reported(file: str, old: str, new: str, path: s
     assert old in module.read_text()
     module.write_text(module.read_text().replace(old, new))
     assert path in {one.path for one in compare(stack_of("aks-full"), tmp_path / "terraform").unequal}
+
+
+def test_two_admins_are_two_assignments_of_one_name_on_both_sides() -> None:
+    stack = stack_of("aks-dev", f"aks.admins=['{ADMIN}','{ADMIN[:-1]}6']")
+
+    def named(side: list[Resource]) -> list[str]:
+        kind, admin = "Microsoft.Authorization/roleAssignments", "b1ff04bb-8a4e-4dc4-8eb5-8693973ce19b"
+        return sorted(one.name for one in side if one.type == kind and admin in str(one.properties))
+
+    pulumi = named(pulumi_side(stack))
+    assert len(set(pulumi)) == 2
+    assert pulumi == named(terraform_side(stack))
+
+
+@pytest.mark.parametrize("name", FULL)
+def test_the_end_of_a_stack_is_a_tag_on_everything_that_has_tags(name: str) -> None:
+    for side in (pulumi_side, terraform_side):
+        tagged = [one.properties for one in side(stack_of(name, "cost_guard.expires='2027-01-31T18:00:00Z'"))]
+        own = [{key.split("tags.")[1] for key in found if "tags." in key} for found in tagged]
+        assert sum(bool(keys) for keys in own) > 5
+        assert all("expires" in keys for keys in own if keys)
 
 
 def test_azurerm_4_and_5_are_told_the_same(tmp_path: Path) -> None:
