@@ -16,6 +16,7 @@ HELP = [[], ["demo"], ["train"], ["train", "accelerate"], ["train", "deepspeed"]
         ["spec"], ["spec", "schema"], ["spec", "check"], ["stack"], ["stack", "preview"], ["stack", "new"], ["stack", "up"],
         ["stack", "destroy"], ["terraform"], ["terraform", "vars"], ["terraform", "parity"],
         ["image"], ["image", "build"], ["image", "push"], ["doctor"], ["doctor", "env"],
+        ["jobs"], ["jobs", "ls"], ["jobs", "logs"], ["jobs", "wait"], ["jobs", "cancel"], ["jobs", "retry"],
         ["metrics"], ["metrics", "export"], ["metrics", "retire"], ["metrics", "send"]]  # fmt: skip
 
 
