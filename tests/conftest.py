@@ -1,9 +1,10 @@
-"""Fixtures that several rooms share: the embedded model, and a tiny one with its tokenizer."""
+"""Fixtures that several rooms share: the embedded model, a tiny one with its tokenizer, a real blob service."""
 
 import importlib.util
 import os
 import shutil
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -47,3 +48,16 @@ def tiny_model(embedded: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     for file in ("tokenizer.json", "tokenizer_config.json"):
         shutil.copy(embedded / file, folder / file)
     return folder
+
+
+@pytest.fixture
+def azurite(tmp_path: Path) -> Iterator[Any]:
+    """A running blob service with an empty container `metrics`."""
+    spec = importlib.util.spec_from_file_location("ncdemo_tests_azurite", Path(__file__).parent / "azurite.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    if not module.find():
+        pytest.skip("Azurite is not installed; .ci/run brings it where npm is")
+    with module.Azurite(tmp_path / "blobs") as service:
+        service.container("metrics").close()
+        yield service

@@ -5,6 +5,7 @@ if not finished(read_record(folder), spec, str(folder)):
 """
 
 import logging
+import os
 from pathlib import Path
 
 from ncdemo.spec.base import SpecError
@@ -13,12 +14,11 @@ from ncdemo.spec.job import NCDEMO_JOB
 from ncdemo.spec.ledger import CELLS_FILE
 from ncdemo.spec.load import dump_spec
 from ncdemo.spec.result import RunRecord
+from ncdemo.spec.run_folder import EXIT_FILE, note_process
 from ncdemo.spec.train import TrainSpec
 from workloads.run import LOG_FORMAT, Run, write_json
 
 LOG = logging.getLogger("ncdemo.job")
-EXIT_FILE = ".exit"
-"""In the run directory: see NCDEMO_EXIT_FILE."""
 
 
 def finished(record: RunRecord | None, spec: TrainSpec | BenchSpec, where: str) -> bool:
@@ -52,6 +52,7 @@ def begin(folder: Path, spec: TrainSpec | BenchSpec) -> None:
         if old.name not in kept:
             old.unlink(missing_ok=True)
     (folder / "spec.yaml").write_text(dump_spec(spec), encoding="utf-8")
+    note_process(folder, os.getpid())
     log = logging.FileHandler(folder / "log.txt", encoding="utf-8")
     log.setFormatter(logging.Formatter(LOG_FORMAT))
     logging.getLogger().addHandler(log)

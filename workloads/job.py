@@ -34,8 +34,9 @@ from ncdemo.spec.job import (
     workload_env,
 )
 from ncdemo.spec.paths import runs_dir
+from ncdemo.spec.run_folder import EXIT_FILE
 from ncdemo.spec.train import TrainSpec
-from workloads.attempt import EXIT_FILE, begin, finished, noted_codes, read_record, settle
+from workloads.attempt import begin, finished, noted_codes, read_record, settle
 from workloads.child import Child, Stop
 from workloads.metrics.exporters.export import push_end
 from workloads.preemption import watch

@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 from ncdemo.spec.job import NCDEMO_RESULTS_URI, STOP_S
+from ncdemo.spec.run_folder import RESULT_FILE, WEIGHTS, is_copied
 from workloads.child import Stop
 from workloads.storage import Storage, short
 
@@ -24,9 +25,6 @@ FINAL_TRIES = 6
 """Passes that may fail in a row at the end, with 1, 2, 4, 8 and 16 s between them."""
 FAILURES = 3
 """Files that may fail in one pass before the next."""
-RESULT = "result.json"
-WEIGHTS = ("checkpoints", "model", "adapter")
-"""Folders that are copied at the end alone: they are large, and change while they are written."""
 
 
 class Mirror:
@@ -62,7 +60,7 @@ class Mirror:
     def _work(self) -> None:
         wait_s = EVERY_S
         while not self._ending.wait(wait_s):
-            evidence = [path for path in self._files() if self._name(path) != RESULT and not self._weights(path)]
+            evidence = [path for path in self._files() if self._name(path) != RESULT_FILE and not self._weights(path)]
             wait_s = min(2 * wait_s, LONGEST_WAIT_S) if self._copy(evidence) else EVERY_S
         tries = 0
         while not self._whole and tries < FINAL_TRIES:
@@ -80,7 +78,7 @@ class Mirror:
                 stamp = (state.st_size, state.st_mtime_ns)
                 if self._sent.get(path) == stamp:
                     continue
-                if failed == FAILURES or (failed and self._name(path) == RESULT and not self._stopped):
+                if failed == FAILURES or (failed and self._name(path) == RESULT_FILE and not self._stopped):
                     break
                 self._storage.put(path, f"{self._folder.name}/{self._name(path)}")
                 self._sent[path] = stamp
@@ -94,9 +92,9 @@ class Mirror:
         """Return what is to be copied, in order: the small files first; result.json last, or when stopped before the weights."""
         found = []
         for folder, folders, names in os.walk(self._folder):
-            folders[:] = filter(_is_done, folders)
-            found += [Path(folder, name) for name in filter(_is_done, names)]
-        rank = {path: (self._name(path) == RESULT, self._weights(path)) for path in found}
+            folders[:] = filter(is_copied, folders)
+            found += [Path(folder, name) for name in filter(is_copied, names)]
+        rank = {path: (self._name(path) == RESULT_FILE, self._weights(path)) for path in found}
         return sorted(found, key=lambda path: (rank[path][:: -1 if self._stopped else 1], _size(path), path))
 
     def _name(self, path: Path) -> str:
@@ -104,11 +102,6 @@ class Mirror:
 
     def _weights(self, path: Path) -> bool:
         return self._name(path).split("/")[0] in WEIGHTS
-
-
-def _is_done(name: str) -> bool:
-    """Say whether a file or folder isn't one that is still being written, nor somebody's own business."""
-    return not name.startswith(".") and not name.endswith(".tmp")
 
 
 def _size(path: Path) -> int:

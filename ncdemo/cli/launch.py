@@ -20,9 +20,10 @@ import click
 
 from ncdemo.spec.base import SpecError
 from ncdemo.spec.bench import BenchSpec
-from ncdemo.spec.job import STOP_S, workload_command, workload_env
+from ncdemo.spec.job import NCDEMO_EXIT_FILE, STOP_S, workload_command, workload_env
 from ncdemo.spec.load import dump_spec
 from ncdemo.spec.paths import runs_dir
+from ncdemo.spec.run_folder import EXIT_FILE, note_process
 from ncdemo.spec.train import TrainSpec
 
 Progress = Callable[[dict], None]
@@ -70,12 +71,14 @@ def start(launch: Launch, progress: Progress | None = None) -> None:
     """Run a workload to its end. Raise SpecError with its own last line when it fails, KeyboardInterrupt on Ctrl-C."""
     launch.folder.mkdir(parents=True, exist_ok=True)
     (launch.folder / "spec.yaml").write_text(dump_spec(launch.spec), encoding="utf-8")
-    log = launch.folder / "log.txt"
-    env = {**os.environ, **launch.env, "NCDEMO_PROGRESS": "1", "PYTHONUNBUFFERED": "1"}
+    log, exits = launch.folder / "log.txt", launch.folder / EXIT_FILE
+    exits.unlink(missing_ok=True)
+    env = {**os.environ, **launch.env, "NCDEMO_PROGRESS": "1", "PYTHONUNBUFFERED": "1", NCDEMO_EXIT_FILE: str(exits.absolute())}
     with log.open("ab") as errors:
         # A session of its own: Ctrl-C reaches this process alone, which then ends the workload in good order.
         process = subprocess.Popen(launch.command, stdout=subprocess.PIPE, stderr=errors, env=env, start_new_session=True, text=True)
     with _ending(process):
+        note_process(launch.folder, process.pid)
         assert process.stdout
         for line in process.stdout:
             message = _message(line)

@@ -9,10 +9,10 @@ from importlib.resources import files
 import yaml
 
 from ncdemo.spec.job import FILES_DIR
+from ncdemo.spec.job_labels import VM_STATE
 
 FOLDER = "/usr/local/lib/ncdemo"
-STATE = "/var/lib/ncdemo"
-READY = f"{STATE}/ready"
+READY = f"{VM_STATE}/ready"
 JOBS = "/etc/ncdemo/jobs"
 CUSTOM_DATA_BYTES = 65535
 """Azure takes at most so many, before base64."""

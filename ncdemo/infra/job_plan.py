@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from ncdemo.infra.registry import REPOSITORY, image_tag
-from ncdemo.infra.storage import CHECKPOINTS, METRICS
 from ncdemo.spec.job import (
     FILES_DIR,
     NCDEMO_CACHE,
@@ -24,6 +23,7 @@ from ncdemo.spec.job import (
     SCRATCH_DIR,
 )
 from ncdemo.spec.load import dump_spec
+from ncdemo.spec.run_folder import CHECKPOINTS, RESULTS
 from ncdemo.spec.services import Images
 from ncdemo.spec.stack_file import JobRun
 
@@ -35,7 +35,6 @@ SHM_SHARE = 0.25
 """Of a job's memory, what /dev/shm may hold; it counts as the job's memory."""
 BARE_CPUS, BARE_MEMORY_GIB = 2.0, 8
 """A job without a pool, on a cluster that ncdemo doesn't know, takes this much."""
-RESULTS = f"az://{METRICS}/jobs"
 
 
 @dataclass(frozen=True)
@@ -111,4 +110,4 @@ def results_environment(account: Any) -> dict[str, Any]:
     return {NCDEMO_RESULTS_URI: RESULTS, NCDEMO_CHECKPOINT_URI: f"az://{CHECKPOINTS}", NCDEMO_STORAGE_ACCOUNT: account}
 
 
-__all__ = ["FILES_DIR", "RESULTS", "Share", "environment", "job_id", "results_environment", "run_file", "share"]
+__all__ = ["FILES_DIR", "Share", "environment", "job_id", "results_environment", "run_file", "share"]

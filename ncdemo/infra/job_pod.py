@@ -23,10 +23,10 @@ from ncdemo.spec.job import (
     SPEC_FILE,
     job_command,
 )
+from ncdemo.spec.job_labels import CONTAINER, INSTANCE
 from ncdemo.spec.services import Images
 from ncdemo.spec.stack_file import HF_TOKEN, JobRun
 
-INSTANCE = "app.kubernetes.io/instance"
 GRACE_S = 30
 """From SIGTERM to SIGKILL: what a spot node has."""
 
@@ -114,7 +114,7 @@ def container(args: JobArgs, identity: str, own: Share) -> m.Manifest:
         *shared_mounts(args),
     ]
     made = {
-        "name": "job",
+        "name": CONTAINER,
         "image": args.image,
         "imagePullPolicy": m.PULL,
         "command": list(job_command()),

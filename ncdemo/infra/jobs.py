@@ -8,18 +8,18 @@ import pulumi
 from ncdemo.infra import manifests as m
 from ncdemo.infra.component import Component
 from ncdemo.infra.job_plan import job_id, run_file
-from ncdemo.infra.job_pod import INSTANCE, JobArgs, pod
+from ncdemo.infra.job_pod import JobArgs, pod
 from ncdemo.spec.job import EXIT_BAD_SPEC, EXIT_INTERRUPTED, PORT, SPEC_FILE
+from ncdemo.spec.job_labels import APPLICATION, CONTAINER, INSTANCE, JOB, KIND, NAME, QUEUE_LABEL
 
-QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
 IMMUTABLE = [f"spec.{key}" for key in ("template", "selector", "completions", "parallelism", "completionMode", "podFailurePolicy")]
 """A job that exists is never changed in these: a release of ncdemo that renders them otherwise doesn't run it again."""
 FAILURE_RULES = [
     # An evicted spot node, a drain: not the job's fault, and it doesn't count.
     {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
-    {"action": "Ignore", "onExitCodes": {"containerName": "job", "operator": "In", "values": [EXIT_INTERRUPTED]}},
+    {"action": "Ignore", "onExitCodes": {"containerName": CONTAINER, "operator": "In", "values": [EXIT_INTERRUPTED]}},
     # A mistake in the spec: each further start would only cost money.
-    {"action": "FailJob", "onExitCodes": {"containerName": "job", "operator": "In", "values": [EXIT_BAD_SPEC]}},
+    {"action": "FailJob", "onExitCodes": {"containerName": CONTAINER, "operator": "In", "values": [EXIT_BAD_SPEC]}},
 ]
 
 
@@ -53,10 +53,10 @@ class TrainingOrBenchmark(Component):
 
 def labels(args: JobArgs, identity: str) -> dict[str, str]:
     return {
-        "app.kubernetes.io/name": "ncdemo-job",
+        NAME: APPLICATION,
         INSTANCE: identity,
-        "ncdemo.io/job": args.run.job.name,
-        "ncdemo.io/kind": args.run.run.kind,
+        JOB: args.run.job.name,
+        KIND: args.run.run.kind,
     }
 
 

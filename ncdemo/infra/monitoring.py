@@ -13,7 +13,7 @@ from ncdemo.infra import manifests as m
 from ncdemo.infra.component import Component
 from ncdemo.infra.gpu_agents import DCGM_PORT
 from ncdemo.infra.gpu_agents import NAMESPACE as GPU_NAMESPACE
-from ncdemo.infra.storage import MLFLOW
+from ncdemo.spec.run_folder import MLFLOW
 from ncdemo.spec.services import Monitoring as MonitoringSpec
 
 NAMESPACE = "monitoring"

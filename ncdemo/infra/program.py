@@ -23,7 +23,7 @@ from ncdemo.infra.gpu_agents import GpuAgents, GpuAgentsArgs
 from ncdemo.infra.gpu_pool import GpuPool, GpuPoolArgs
 from ncdemo.infra.identity import Identity, IdentityArgs, grant
 from ncdemo.infra.job_namespace import SERVICE_ACCOUNT, JobNamespace, NamespaceArgs
-from ncdemo.infra.job_plan import RESULTS, job_id
+from ncdemo.infra.job_plan import job_id
 from ncdemo.infra.job_pod import JobArgs
 from ncdemo.infra.jobs import TrainingOrBenchmark
 from ncdemo.infra.kueue import QUEUE, Kueue, KueueArgs
@@ -31,14 +31,14 @@ from ncdemo.infra.monitoring import MLFLOW_ACCOUNT, MLFLOW_URI, PUSHGATEWAY_URI,
 from ncdemo.infra.monitoring import NAMESPACE as MONITORING
 from ncdemo.infra.network import Network, NetworkArgs
 from ncdemo.infra.registry import Registry, RegistryArgs, image_ref
-from ncdemo.infra.storage import CHECKPOINTS, DATASETS, METRICS, MLFLOW, Storage, StorageArgs
+from ncdemo.infra.storage import Storage, StorageArgs
 from ncdemo.infra.vm import Vm, VmArgs, vm_cloud_init
 from ncdemo.infra.vm_jobs import VmJob, VmJobArgs
 from ncdemo.spec.job import NCDEMO_PUSHGATEWAY
+from ncdemo.spec.run_folder import CHECKPOINTS, DATASETS, METRICS, MLFLOW, RESULTS
 from ncdemo.spec.stack_file import JobRun, Stack
 
 Outputs = Mapping[str, Any]
-DEFAULT_NAMESPACE = "ncdemo"
 
 
 def deploy(stack: Stack, *, today: datetime.date, hf_token: pulumi.Input[str] | None = None) -> Outputs:
@@ -126,7 +126,7 @@ def on_aks(stack: Stack, azure: Azure, hf_token: pulumi.Input[str] | None) -> Ou
             spec.monitoring, provider, azure.image(stack, "mlflow"), azure.storage.account, mlflow.client_id, own_cluster=True
         )
         Monitoring("monitoring", args)
-    spaces = namespaces(stack)
+    spaces = stack.namespaces
     made = {}
     for space in spaces:
         azure.jobs.trust(cluster.issuer, space, SERVICE_ACCOUNT)
@@ -162,7 +162,7 @@ def existing_cluster(stack: Stack, hf_token: pulumi.Input[str] | None) -> Output
     shared = any(run.job.nodes > 1 for run in stack.jobs)
     made: list[pulumi.Resource] = [
         JobNamespace(f"namespace-{space}", NamespaceArgs(space, provider, hf_token=hf_token, runs=cluster, shared_runs=shared))
-        for space in namespaces(stack)
+        for space in stack.namespaces
     ]
     for run in stack.jobs:
         image = image_ref(spec.images, run.image, local_repository(stack))
@@ -234,7 +234,7 @@ def job_args(
         run=run,
         images=spec.images,
         image=image,
-        namespace=namespace_of(run),
+        namespace=run.namespace,
         provider=provider,
         account=account,
         existing=spec.kubernetes if spec.target == "kubernetes" else None,
@@ -243,16 +243,6 @@ def job_args(
         has_token=hf_token is not None,
         env={"MLFLOW_TRACKING_URI": MLFLOW_URI, NCDEMO_PUSHGATEWAY: PUSHGATEWAY_URI} if spec.monitoring.in_cluster else {},
     )
-
-
-def namespace_of(run: JobRun) -> str:
-    return run.pool.namespace if run.pool else DEFAULT_NAMESPACE
-
-
-def namespaces(stack: Stack) -> list[str]:
-    """Return the namespaces of the pools and jobs, in the order of the config."""
-    pools = [pool.namespace for pool in stack.spec.pools] if stack.spec.target == "aks" else []
-    return list(dict.fromkeys([*pools, *(namespace_of(run) for run in stack.jobs)]))
 
 
 def job_names(stack: Stack) -> dict[str, str]:

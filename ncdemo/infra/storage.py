@@ -6,9 +6,9 @@ import pulumi
 from pulumi_azure_native import storage
 
 from ncdemo.infra.component import Component, Place
+from ncdemo.spec.run_folder import CHECKPOINTS, DATASETS, METRICS, MLFLOW
 from ncdemo.spec.services import Storage as StorageSpec
 
-CHECKPOINTS, DATASETS, METRICS, MLFLOW = "checkpoints", "datasets", "metrics", "mlflow"
 SHARE = "files"
 
 

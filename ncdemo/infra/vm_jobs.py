@@ -14,9 +14,10 @@ from pulumi_azure_native import compute
 from ncdemo.infra.cloud_init import JOBS, READY
 from ncdemo.infra.component import Component, Place
 from ncdemo.infra.job_plan import environment, job_id, results_environment, run_file, share
-from ncdemo.infra.storage import METRICS
 from ncdemo.infra.vm import Vm
 from ncdemo.spec.job import NCDEMO_NODE_RANK, job_command
+from ncdemo.spec.job_labels import job_unit
+from ncdemo.spec.run_folder import METRICS, RUN_COMMANDS_FOLDER
 from ncdemo.spec.services import Images
 from ncdemo.spec.stack_file import JobRun
 
@@ -53,7 +54,9 @@ class VmJob(Component):
         super().__init__(name, opts, key=args.run.job.name)
         writer = compute.RunCommandManagedIdentityArgs(client_id=args.identity_client_id)
         for rank, vm in enumerate(args.vms):
-            log = pulumi.Output.concat("https://", args.account, f".blob.core.windows.net/{METRICS}/run-commands/{identity}-{rank}")
+            log = pulumi.Output.concat(
+                "https://", args.account, f".blob.core.windows.net/{METRICS}/{RUN_COMMANDS_FOLDER}/{identity}-{rank}"
+            )
             token = [compute.RunCommandInputParameterArgs(name=TOKEN_PARAMETER, value=args.hf_token)] if args.hf_token is not None else None
             script = pulumi.Output.all(args.image, args.account).apply(lambda both, rank=rank: start_script(args, identity, rank, *both))
             self.make(
@@ -109,7 +112,7 @@ def start_script(args: VmJobArgs, identity: str, rank: int, image: str, account:
         "  mv /etc/ncdemo/hf-token.new /etc/ncdemo/hf-token",
         "fi",
     ]
-    unit = f"ncdemo-job@{identity}.service"
+    unit = job_unit(identity)
     limits = f"[Unit]\nStartLimitBurst={args.run.job.retries + 1}\n"
     start = [
         f"mkdir -p /etc/systemd/system/{unit}.d",

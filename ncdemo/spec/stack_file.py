@@ -31,6 +31,8 @@ PROJECT = "ncdemo"
 HF_TOKEN = "hf_token"
 """The one secret of a stack: `pulumi config set --secret hf_token`. It is no part of the spec."""
 FILE_NAME = re.compile(r"Pulumi\.([A-Za-z0-9_.-]+)\.ya?ml")
+DEFAULT_NAMESPACE = "ncdemo"
+"""Of a job without a pool."""
 LOCAL_DATA = (".json", ".jsonl", ".parquet")
 
 
@@ -44,6 +46,11 @@ class JobRun:
     gpus: int
     """Of each node."""
     deadline_s: int
+
+    @property
+    def namespace(self) -> str:
+        """Of Kubernetes."""
+        return self.pool.namespace if self.pool else DEFAULT_NAMESPACE
 
     @property
     def image(self) -> str:
@@ -65,6 +72,12 @@ class Stack:
     """Whether the secret Hugging Face token is set."""
     source: str = "spec"
     places: dict[Keys, Place] = field(default_factory=dict, repr=False, compare=False)
+
+    @property
+    def namespaces(self) -> list[str]:
+        """The Kubernetes namespaces of the pools and jobs, in the order of the config."""
+        pools = [pool.namespace for pool in self.spec.pools] if self.spec.target == "aks" else []
+        return list(dict.fromkeys([*pools, *(run.namespace for run in self.jobs)]))
 
     @property
     def notes(self) -> list[str]:

@@ -1,11 +1,10 @@
-"""One way to start a job as a real process, and a real blob service."""
+"""One way to start a job as a real process."""
 
-import importlib.util
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -88,16 +87,3 @@ def jobs(tmp_path: Path) -> Jobs:
 @pytest.fixture
 def held() -> Callable[[Path], dict[str, bytes]]:
     return contents
-
-
-@pytest.fixture
-def azurite(tmp_path: Path) -> Iterator[Any]:
-    """A running blob service with an empty container `metrics`."""
-    spec = importlib.util.spec_from_file_location("ncdemo_tests_azurite", Path(__file__).parents[1] / "azurite.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    if not module.find():
-        pytest.skip("Azurite is not installed; .ci/run brings it where npm is")
-    with module.Azurite(tmp_path / "blobs") as service:
-        service.container("metrics").close()
-        yield service

@@ -1,0 +1,1 @@
+"""Look after jobs where they run, and fetch what they left: this machine, a cluster, VMs, Blob storage."""
