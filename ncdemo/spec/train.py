@@ -5,7 +5,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from ncdemo.spec.base import Spec
-from ncdemo.spec.common import SHIPPED_DATA, ModelRef, Name, NonEmpty, PositiveInt, Precision, Seed, Telemetry
+from ncdemo.spec.common import SHIPPED_DATA, ModelRef, Name, NonEmpty, PositiveInt, Precision, Prices, Seed, Telemetry
 
 DataFormat = Literal["auto", "text", "prompt_completion", "instruction", "messages", "sharegpt"]
 
@@ -181,6 +181,8 @@ class TrainSpec(Spec):
     """What is measured on held-out data."""
     checkpoint: Checkpoint = Checkpoint()
     """What is kept."""
+    prices: Prices | None = None
+    """The node's price, for what a run cost (null: not computed)."""
     telemetry: Telemetry = Telemetry()
     """What is sampled and logged beside it."""
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "help"
-HELP = [[], ["demo"], ["train"], ["train", "accelerate"], ["train", "deepspeed"], ["train", "unsloth"], ["report"], ["model"],
+HELP = [[], ["demo"], ["train"], ["train", "accelerate"], ["train", "deepspeed"], ["train", "unsloth"], ["train", "compare"], ["report"], ["model"],
         ["bench"], ["bench", "run"], ["bench", "compare"], ["bench", "export"], ["data"], ["data", "download"], ["data", "show"],
         ["spec"], ["spec", "schema"], ["spec", "check"], ["stack"], ["stack", "preview"], ["stack", "new"], ["stack", "up"],
         ["stack", "destroy"], ["terraform"], ["terraform", "vars"], ["terraform", "parity"],
