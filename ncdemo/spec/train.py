@@ -87,6 +87,8 @@ class Train(Spec):
     """The adapters' shape."""
     processes: PositiveInt = 1
     """Ranks on this machine: one per GPU, or several gloo processes on a CPU."""
+    rendezvous_timeout_s: PositiveInt = 600
+    """A job of several nodes fails when they haven't all met by then."""
     max_steps: PositiveInt | None = None
     """Optimizer steps; give this or epochs, not both."""
     epochs: float | None = Field(default=None, gt=0)
