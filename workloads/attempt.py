@@ -68,7 +68,18 @@ def noted_codes(folder: Path) -> set[int]:
         return set()
 
 
-def settle(folder: Path, spec: TrainSpec | BenchSpec, stopped: bool, how: str) -> None:
+def last_error(log: Path, since: int) -> str | None:
+    """Return the last line that says "Error: " after so many bytes of a log, which is what a user needs to know."""
+    try:
+        with log.open("rb") as file:
+            file.seek(since)
+            lines = file.read().decode(errors="replace").splitlines()
+    except OSError:
+        return None
+    return next((line.removeprefix("Error: ") for line in reversed(lines) if line.startswith("Error: ")), None)
+
+
+def settle(folder: Path, spec: TrainSpec | BenchSpec, stopped: bool, how: str, error: str | None) -> None:
     """Close the record of a workload that couldn't, e.g. because it ran out of memory and was killed."""
     if not (folder / "result.json").exists():
         Run(folder, spec)
@@ -76,6 +87,6 @@ def settle(folder: Path, spec: TrainSpec | BenchSpec, stopped: bool, how: str) -
     if record and record.status == "running":
         ended = {
             "status": "interrupted" if stopped else "failed",
-            "reason": f"the workload {how} before it could say why; log.txt has its last words",
+            "reason": error or f"the workload {how} before it could say why; log.txt has its last words",
         }
         write_json(folder / "result.json", record.model_copy(update=ended).model_dump(mode="json"))

@@ -36,7 +36,7 @@ from ncdemo.spec.job import (
 from ncdemo.spec.paths import runs_dir
 from ncdemo.spec.run_folder import EXIT_FILE
 from ncdemo.spec.train import TrainSpec
-from workloads.attempt import begin, finished, noted_codes, read_record, settle
+from workloads.attempt import begin, finished, last_error, noted_codes, read_record, settle
 from workloads.child import Child, Stop
 from workloads.metrics.exporters.export import push_end
 from workloads.preemption import watch
@@ -95,7 +95,9 @@ def _run(folder: Path, spec: TrainSpec | BenchSpec, node: Node, stop: Stop, pati
     command = workload_command(spec, folder, sys.executable, nodes=node.nodes, node_rank=node.rank, master_addr=node.master_addr)
     env = {**os.environ, **workload_env(spec, nodes=node.nodes), NCDEMO_EXIT_FILE: str(folder / EXIT_FILE), "PYTHONUNBUFFERED": "1"}
     LOG.info("node %d of %d starts %s", node.rank, node.nodes, " ".join(command))
-    code = Child(command, env, folder / "log.txt").wait(stop, patience_s) if stop.since is None else WORKLOAD_INTERRUPTED
+    log = folder / "log.txt"
+    said = log.stat().st_size if log.exists() else 0
+    code = Child(command, env, log).wait(stop, patience_s) if stop.since is None else WORKLOAD_INTERRUPTED
     codes = {code, *noted_codes(folder)}
     how = f"ended with exit code {code}" if code >= 0 else f"was ended by {signal.Signals(-code).name}"
     if stop.name and code != 0:
@@ -103,7 +105,7 @@ def _run(folder: Path, spec: TrainSpec | BenchSpec, node: Node, stop: Stop, pati
     LOG.info("node %d %s", node.rank, how)
     stopped = stop.since is not None or WORKLOAD_INTERRUPTED in codes
     if node.rank == 0:
-        settle(folder, spec, stopped, how)
+        settle(folder, spec, stopped, how, last_error(log, said))
         if code != 0 and not stopped:
             push_end(folder, spec.telemetry.pushgateway)  # a workload that was killed could not say that it failed
     if code == 0:

@@ -88,7 +88,7 @@ def open_run(folder: Path, spec: TrainSpec | BenchSpec, *, stop: StopRequest | N
         mlflow_timeout_s = 120.0
     except Interrupted as stopped:
         run.close("interrupted", f"stopped by {stopped}; what was written until then is whole. Start the same command again")
-        _leave(WORKLOAD_INTERRUPTED)
+        leave(WORKLOAD_INTERRUPTED)
     except BaseException as error:
         run.close("failed", str(error) if isinstance(error, SpecError) else f"{type(error).__name__}: {error}")
         raise
@@ -124,15 +124,15 @@ def main_guard(main: Any) -> None:
         main()
     except SpecError as mistake:
         print(f"Error: {mistake}", file=sys.stderr)
-        _leave(EXIT_BAD_SPEC)
+        leave(EXIT_BAD_SPEC)
     except Interrupted:
-        _leave(WORKLOAD_INTERRUPTED)
+        leave(WORKLOAD_INTERRUPTED)
     except Exception:
         traceback.print_exc()
-        _leave(EXIT_FAILED)
+        leave(EXIT_FAILED)
 
 
-def _leave(code: int) -> NoReturn:
+def leave(code: int) -> NoReturn:
     """Exit with a code, noted where a launcher in between can't change it."""
     if note := os.environ.get(NCDEMO_EXIT_FILE):
         with suppress(OSError), open(note, "a") as file:

@@ -1,6 +1,8 @@
-"""`ncdemo train`: fine-tune as a spec says, on this machine."""
+"""`ncdemo train`: fine-tune as a spec says, on this machine; compare what was trained."""
 
+import json
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +50,20 @@ def deepspeed(**given: Any) -> None:
 def unsloth(**given: Any) -> None:
     """Fine-tune adapters with Unsloth. Prints the run's folder."""
     _train("unsloth", **given)
+
+
+@command.command()
+@click.argument("runs", metavar="RUN...", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
+def compare(runs: tuple[Path, ...], as_json: bool) -> None:
+    """Put finished runs beside each other: speed, memory, loss at equal tokens and at equal time, cost.
+
+    Runs of another model, other data or another evaluation are refused.
+    """
+    from ncdemo.report import train_compare as report
+
+    found = report.compare([report.read_side(folder) for folder in runs])
+    click.echo(json.dumps(asdict(found), indent=1) if as_json else report.table(found))
 
 
 def _train(strategy: str, config: str, overrides: tuple[str, ...], dry_run: bool, nproc: int | None, resume: Path | None) -> None:

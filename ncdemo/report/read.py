@@ -19,7 +19,7 @@ from ncdemo.spec import SpecError
 from ncdemo.spec.result import SCHEMA_VERSION, EvalRecord, RunRecord
 
 # Without the first two a step cannot be drawn.
-STEP = ("step", "end_s", "loss", "learning_rate", "grad_norm", "tokens_per_s")
+STEP = ("step", "end_s", "loss", "learning_rate", "grad_norm", "tokens_per_s", "tokens", "step_time_s")
 FILES = ("result.json", "spec.yaml", "environment.json", "steps.jsonl", "evals.jsonl", "requests.jsonl", "samples.jsonl")
 
 

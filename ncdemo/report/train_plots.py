@@ -22,6 +22,11 @@ def train_plots(runs: list[Run], colours: dict[str, int]) -> list[Plot]:
     with drawing():
         if drawn:
             plots += [
+                Plot("Training loss by how many tokens were learned from.", _spent(drawn, colours, "tokens", "tokens")),
+                Plot(
+                    "Training loss by the time that steps took, without evaluations and checkpoints.",
+                    _spent(drawn, colours, "step_time_s", "seconds of steps"),
+                ),
                 Plot(
                     "Tokens that are not padding, per second of each step.", _curve(drawn, colours, "tokens_per_s", "Throughput (tokens/s)")
                 ),
@@ -56,6 +61,18 @@ def _curve(runs: list[Run], colours: dict[str, int], column: str, title: str) ->
     ax.set_title(title)
     ax.set_xlabel("optimizer step")
     return to_svg(fig, f"{title} per optimizer step of {_names(runs)}")
+
+
+def _spent(runs: list[Run], colours: dict[str, int], column: str, unit: str) -> str:
+    """Draw loss against what steps have cost so far: strategies with other batches or speeds meet at equal cost."""
+    fig, (ax,) = panels(1, NARROW, 190)
+    for run in runs:
+        x, y = decimate(np.cumsum(np.nan_to_num(run.steps[column])), run.steps["loss"])
+        index = colours[run.label]
+        ax.plot(x, y, color=SERIES[index % 8], linestyle=DASHES[index % 4], marker="." if len(x) < 3 else None)
+    ax.set_title("Loss (nats)")
+    ax.set_xlabel(unit)
+    return to_svg(fig, f"Loss by {unit} of {_names(runs)}")
 
 
 def _line(ax: Axes, run: Run, colours: dict[str, int], column: str) -> None:

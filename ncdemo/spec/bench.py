@@ -5,9 +5,8 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from ncdemo.spec.base import Spec
-from ncdemo.spec.common import ModelRef, Name, NonEmpty, PositiveInt, Precision, Seed, Telemetry
-from ncdemo.spec.sizes import SIZES, find
-from ncdemo.spec.traffic import Arrivals, Lengths, Load, Prices, Search, Trace
+from ncdemo.spec.common import ModelRef, Name, NonEmpty, PositiveInt, Precision, Prices, Seed, Telemetry
+from ncdemo.spec.traffic import Arrivals, Lengths, Load, Search, Trace
 
 Engine = Literal["transformers", "vllm", "sglang", "lmdeploy", "tensorrt_llm", "openai", "echo"]
 
@@ -169,6 +168,4 @@ class BenchSpec(Spec):
             raise ValueError("engines: openai is an endpoint, so it needs mode: server; set it")
         if len(self.tensor_parallel_sizes) > 1 and self.mode != "server":
             raise ValueError("tensor_parallel_sizes needs mode: server for more than one size; set it, or give one size")
-        if self.prices and find(self.prices.vm_size) is None:
-            raise ValueError(f"prices.vm_size is not in the size table; known: {', '.join(SIZES)}")
         return self

@@ -2,9 +2,10 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, StringConstraints
+from pydantic import Field, StringConstraints, field_validator
 
 from ncdemo.spec.base import Spec
+from ncdemo.spec.sizes import SIZES, find
 
 EMBEDDED_MODEL = "smollm2-135m-instruct"
 SHIPPED_DATA = "ncdemo-jobs"
@@ -61,6 +62,22 @@ class Telemetry(Spec):
     """Serve the run's metrics for Prometheus at this port while it runs (null: don't)."""
     metrics_host: NonEmpty = "127.0.0.1"
     """Address to serve them at; 0.0.0.0 lets the network in, which reads them without a password."""
+
+
+class Prices(Spec):
+    """What the node costs: the price table is ncdemo/spec/sizes.py."""
+
+    vm_size: NonEmpty
+    """An Azure VM size, e.g. Standard_NC40ads_H100_v5."""
+    region: NonEmpty = "eastus"
+    """The region whose pay-as-you-go price counts."""
+
+    @field_validator("vm_size")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        if find(name) is None:
+            raise ValueError(f"is not in the size table; known: {', '.join(SIZES)}")
+        return name
 
 
 Precision = Literal["auto", "fp32", "bf16"]

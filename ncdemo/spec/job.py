@@ -65,7 +65,7 @@ STOP_S = 25.0
 
 JOB_MODULE = "workloads.entrypoint"
 JOB_ARGS = ("--spec", SPEC_FILE)
-LAUNCHER = "accelerate.commands.launch"
+LAUNCHER = "workloads.training.launch"
 WORKLOADS = {
     "train accelerate": "workloads.training.accelerate",
     "train deepspeed": "workloads.training.deepspeed",
@@ -148,6 +148,7 @@ def workload_command(spec: TrainSpec | BenchSpec, folder: Path, python: str, *, 
         args += ["--multi_gpu", "--main_process_port", str(master_port if nodes > 1 else 0)]  # 0: any free port
     if nodes > 1:
         args += ["--machine_rank", str(node_rank), "--main_process_ip", master_addr]
+        args += ["--rdzv_conf", f"timeout={spec.train.rendezvous_timeout_s}"]
     return (python, "-m", LAUNCHER, *args, "-m", WORKLOADS[f"train {spec.train.strategy}"], "--run", str(folder))
 
 

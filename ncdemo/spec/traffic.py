@@ -79,15 +79,6 @@ class Search(Spec):
         return math.ceil(z * z * self.attainment / (1 - self.attainment))
 
 
-class Prices(Spec):
-    """What the node costs: the price table is ncdemo/spec/sizes.py."""
-
-    vm_size: NonEmpty
-    """An Azure VM size, e.g. Standard_NC40ads_H100_v5."""
-    region: NonEmpty = "eastus"
-    """The region whose pay-as-you-go price counts."""
-
-
 class Load(Spec):
     """One load of a sweep, resolved: what a cell's requests are sent by."""
 

@@ -5,7 +5,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from ncdemo.spec.base import Spec
-from ncdemo.spec.common import SHIPPED_DATA, ModelRef, Name, NonEmpty, PositiveInt, Precision, Seed, Telemetry
+from ncdemo.spec.common import SHIPPED_DATA, ModelRef, Name, NonEmpty, PositiveInt, Precision, Prices, Seed, Telemetry
 
 DataFormat = Literal["auto", "text", "prompt_completion", "instruction", "messages", "sharegpt"]
 
@@ -87,6 +87,8 @@ class Train(Spec):
     """The adapters' shape."""
     processes: PositiveInt = 1
     """Ranks on this machine: one per GPU, or several gloo processes on a CPU."""
+    rendezvous_timeout_s: PositiveInt = 600
+    """A job of several nodes fails when they haven't all met by then."""
     max_steps: PositiveInt | None = None
     """Optimizer steps; give this or epochs, not both."""
     epochs: float | None = Field(default=None, gt=0)
@@ -181,6 +183,8 @@ class TrainSpec(Spec):
     """What is measured on held-out data."""
     checkpoint: Checkpoint = Checkpoint()
     """What is kept."""
+    prices: Prices | None = None
+    """The node's price, for what a run cost (null: not computed)."""
     telemetry: Telemetry = Telemetry()
     """What is sampled and logged beside it."""
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from ncdemo.spec.common import Prices
 from ncdemo.spec.result import Cell
-from ncdemo.spec.traffic import Prices
 from workloads.inference.cost import integral, priced, read_power, with_energy
 
 CELL = Cell(engine="a", model="m", concurrency=1, repeat=0, requests=1, failed=0, start_s=1.0, window_s=2.0, output_tokens=500)

@@ -38,7 +38,7 @@ def test_page_in_chromium(train_run, bench_run, browser, tmp_path, width, dark):
     assert visit.requests == [page.as_uri()]
     assert visit.value["overflow"] <= 0
     plots = visit.value["plots"]
-    assert len(plots) == 5 + 4 + 3
+    assert len(plots) == 7 + 4 + 3
     image = Image.open(png).convert("L")
     for plot in plots:
         assert plot["cut"] == [], plot["label"]

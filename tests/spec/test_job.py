@@ -51,19 +51,19 @@ def test_what_a_node_runs() -> None:
             8,
             {"nodes": 2, "node_rank": 1, "master_addr": "tune-0.tune"},
             "--num_processes 16 --num_machines 2 --mixed_precision no --dynamo_backend no --multi_gpu --main_process_port 29500 "
-            "--machine_rank 1 --main_process_ip tune-0.tune",
+            "--machine_rank 1 --main_process_ip tune-0.tune --rdzv_conf timeout=600",
         ),
         (
             1,
             {"nodes": 2, "node_rank": 0, "master_port": 1234},
             "--num_processes 2 --num_machines 2 --mixed_precision no --dynamo_backend no --multi_gpu --main_process_port 1234 "
-            "--machine_rank 0 --main_process_ip 127.0.0.1",
+            "--machine_rank 0 --main_process_ip 127.0.0.1 --rdzv_conf timeout=600",
         ),
     ],
 )
 def test_training_is_launched_on_one_or_several_nodes(processes: int, place: dict, launch: str) -> None:
     command = workload_command(training(processes), FOLDER, "py", **place)
-    assert " ".join(command) == f"py -m accelerate.commands.launch {launch} -m workloads.training.accelerate --run /runs/tune"
+    assert " ".join(command) == f"py -m workloads.training.launch {launch} -m workloads.training.accelerate --run /runs/tune"
 
 
 def test_a_benchmark_is_one_process() -> None:

@@ -78,3 +78,24 @@ def test_a_node_that_is_alone_says_so(tiny_model: Path, tmp_path: Path) -> None:
         last
         == "Error: train.processes = 1 on each of 2 nodes: 1 are running; start with `python -m workloads.entrypoint` on each node, which launches them"
     )
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_node_that_never_comes_is_an_error_in_time(rank: int, tiny_model: Path, tmp_path: Path) -> None:
+    """Two nodes are declared and one starts. The job says who is missing, in its log, its record and its exit code."""
+    wanted = spec(tiny_model, 1)
+    wanted = wanted.model_copy(update={"train": wanted.train.model_copy(update={"rendezvous_timeout_s": 3})})
+    (tmp_path / "run.yaml").write_text(dump_spec(wanted))
+    env = {"NCDEMO_RUNS": str(tmp_path), "NCDEMO_JOB": "pair", "NCDEMO_NODES": "2", "NCDEMO_NODE_RANK": str(rank)}
+    command = [sys.executable, "-m", "workloads.job", "--spec", str(tmp_path / "run.yaml")]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **env}, timeout=100)
+    who = "only 1 of 2 nodes came to 127.0.0.1:29500" if rank == 0 else "node 0 (127.0.0.1:29500) did not answer node 1"
+    message = (
+        f"train.rendezvous_timeout_s = 3: {who} in that time; see why the others didn't start "
+        "(no capacity, image, network, NCDEMO_NODE_RANK), or raise it"
+    )
+    assert done.returncode == 1, done.stderr
+    assert f"Error: {message}" in done.stderr.splitlines()
+    if rank == 0:
+        result = RunRecord.model_validate_json((tmp_path / "pair" / "result.json").read_text())
+        assert (result.status, result.reason) == ("failed", message)

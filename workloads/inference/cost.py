@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
+from ncdemo.spec.common import Prices
 from ncdemo.spec.result import Cell, Sample
 from ncdemo.spec.sizes import find
-from ncdemo.spec.traffic import Prices
 
 LONGEST_GAP_S = 5.0
 """Between two samples: over a longer one the power isn't known."""

@@ -16,9 +16,9 @@ from ncdemo.spec.result import EvalRecord, StepRecord
 from ncdemo.spec.train import TrainSpec
 
 FILE = "position.json"
-FREE = ("name", "telemetry", "checkpoint")
+FREE = ("name", "telemetry", "checkpoint", "prices")
 """Parts of a spec that decide nothing of what is computed."""
-RELAUNCHED = ("train.processes",)
+RELAUNCHED = ("train.processes", "train.rendezvous_timeout_s")
 """What may change too: the same rows go on over other ranks, with the sum's last bits differing."""
 
 
