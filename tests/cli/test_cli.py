@@ -14,7 +14,7 @@ GOLDEN = Path(__file__).parent.parent / "golden" / "help"
 HELP = [[], ["demo"], ["train"], ["train", "accelerate"], ["train", "deepspeed"], ["train", "unsloth"], ["report"], ["model"],
         ["bench"], ["bench", "run"], ["bench", "compare"], ["bench", "export"], ["data"], ["data", "download"], ["data", "show"],
         ["spec"], ["spec", "schema"], ["spec", "check"], ["stack"], ["stack", "preview"], ["stack", "new"], ["stack", "up"],
-        ["stack", "destroy"], ["terraform"], ["terraform", "vars"], ["terraform", "parity"],
+        ["stack", "destroy"], ["stack", "expire"], ["terraform"], ["terraform", "vars"], ["terraform", "parity"],
         ["image"], ["image", "build"], ["image", "push"], ["doctor"], ["doctor", "env"], ["doctor", "azure"], ["cost"],
         ["metrics"], ["metrics", "export"], ["metrics", "retire"], ["metrics", "send"]]  # fmt: skip
 
