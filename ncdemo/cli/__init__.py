@@ -21,9 +21,10 @@ COMMANDS = {
     "metrics": ("ncdemo.cli.metrics", "Push a run's figures to a Prometheus Pushgateway, or take them away."),
     "model": ("ncdemo.cli.model", "Turn the embedded model into a Hugging Face folder, and print its path."),
     "stack": ("ncdemo.cli.stack", "Preview, write and deploy stacks: capacity on Azure and the jobs that run there."),
+    "cost": ("ncdemo.cli.cost", "Say what a stack and its jobs would cost, or what a run did cost."),
     "terraform": ("ncdemo.cli.terraform", "The stacks' Terraform twin: its variables, and whether both build the same."),
     "image": ("ncdemo.cli.image", "Build and push the container images that jobs and services run."),
-    "doctor": ("ncdemo.cli.doctor", "Say what is wrong on this machine, and what mends it."),
+    "doctor": ("ncdemo.cli.doctor", "Say what is wrong here or in Azure, and what mends it."),
     "data": ("ncdemo.cli.data", "Fetch a data set for offline use, or look at the shipped one."),
     "spec": ("ncdemo.cli.spec", "Check specs and print their JSON schemas."),
 }

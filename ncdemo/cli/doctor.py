@@ -5,6 +5,7 @@ ncdemo doctor azure aks-dev --region eastus --region spaincentral
 """
 
 import json
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ncdemo.spec.base import SpecError
 from ncdemo.spec.finding import Finding, as_text, failed
 from ncdemo.spec.paths import PACKAGE
 
@@ -57,10 +59,22 @@ def azure(stack: str | None, regions: tuple[str, ...], subscription: str | None,
     from ncdemo.spec.stack import StackSpec
     from ncdemo.spec.stack_file import load_stack
 
-    found = examine(load_stack(stack_file(stack)).spec if stack else StackSpec(), login, regions, subscription)
+    loaded = load_stack(stack_file(stack)) if stack else None
+    if loaded and loaded.spec.target == "kubernetes":
+        raise loaded.mistake(("target",), "kubernetes makes nothing on Azure, so there is nothing to ask there; use aks or vm")
+    names = [region_name(region) for region in regions]
+    found = examine(loaded.spec if loaded else StackSpec(), login, names, subscription)
     if len(found.regions) > 1 and not as_data:
         click.echo(ranking(found.regions))
     say(list(found.findings), as_data, regions=[{**asdict(one), "findings": len(one.findings)} for one in found.regions])
+
+
+def region_name(text: str) -> str:
+    """Return a region as Azure's interfaces name it, from that or from its title, e.g. East US."""
+    name = text.lower().replace(" ", "")
+    if not re.fullmatch(r"[a-z]{2,}[a-z0-9]*", name):
+        raise SpecError(f"--region {text!r}: isn't a region's name; write e.g. eastus, as `az account list-locations -o table` does")
+    return name
 
 
 def login() -> "Credential":

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from ncdemo.cli.stack_expire import expire
 from ncdemo.cli.stack_new import new
 from ncdemo.spec.base import SpecError
 from ncdemo.spec.paths import PACKAGE
@@ -84,21 +85,27 @@ def pulumi_commands(verb: str, name: str, yes: bool) -> list[list[str]]:
     return [["pulumi", "stack", "select", "--create", name], act] if verb == "up" else [act]
 
 
-def run_pulumi(verb: str, stack: str, yes: bool, dry_run: bool) -> None:
-    """Check the config, then let the Pulumi CLI do it. Exits with its code."""
+def run_pulumi(verb: str, stack: str, yes: bool, dry_run: bool) -> int:
+    """Check the config, then let the Pulumi CLI do it. Return its exit code."""
     path = stack_file(stack)
-    tell(load_stack(path).notes)
+    loaded = load_stack(path)
+    tell(loaded.notes)
+    if verb == "destroy":
+        from ncdemo.infra.remains import as_text, remains
+
+        click.echo(as_text(remains(loaded)), err=True)
     name, root = path.name.removeprefix("Pulumi.").rpartition(".")[0], path.resolve().parent.parent
     commands = pulumi_commands(verb, name, yes)
     if dry_run:
         click.echo("\n".join([f"cd {root}", *(" ".join(one) for one in commands)]))
-        return
+        return 0
     if shutil.which("pulumi") is None:
         raise SpecError(f"the Pulumi CLI isn't installed; see: {INSTALL}. `ncdemo stack preview {stack}` works without it")
     for one in commands:
         code = subprocess.call(one, cwd=root)
         if code:
-            sys.exit(code)
+            return code
+    return 0
 
 
 yes_option = click.option("--yes", is_flag=True, help="Don't ask for confirmation.")
@@ -111,7 +118,7 @@ dry_option = click.option("--dry-run", is_flag=True, help="Check the config and 
 @dry_option
 def up(stack: str, yes: bool, dry_run: bool) -> None:
     """Make or change a stack's resources, and start its new jobs, with the Pulumi CLI."""
-    run_pulumi("up", stack, yes, dry_run)
+    sys.exit(run_pulumi("up", stack, yes, dry_run))
 
 
 @command.command()
@@ -119,8 +126,12 @@ def up(stack: str, yes: bool, dry_run: bool) -> None:
 @yes_option
 @dry_option
 def destroy(stack: str, yes: bool, dry_run: bool) -> None:
-    """Delete everything a stack made, results in its storage account included, with the Pulumi CLI."""
-    run_pulumi("destroy", stack, yes, dry_run)
+    """Delete everything a stack made, results in its storage account included, with the Pulumi CLI.
+
+    Says first what goes for good, and what stays and at what price.
+    """
+    sys.exit(run_pulumi("destroy", stack, yes, dry_run))
 
 
 command.add_command(new)
+command.add_command(expire)

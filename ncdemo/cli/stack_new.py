@@ -2,6 +2,7 @@
 
 import re
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ GPU_SIZES = [size.name for size in SIZES.values() if size.gpus]
 @click.option("--spot/--on-demand", default=None, help="Surplus capacity, taken back at 30 s notice; or capacity that stays.")
 @click.option("--max-count", type=click.IntRange(1, 100), help="Nodes at most; none is kept while idle.")
 @click.option("--budget", type=float, help="Monthly budget in USD, to warn at.")
+@click.option("--ttl-hours", type=click.FloatRange(min=0, min_open=True), help="It expires so many hours from now: ncdemo stack expire.")
 @click.option("--email", help="Who is warned.")
 @click.option("--job", "jobs", multiple=True, metavar="SPEC", help="Spec file of a job, kind: train or bench. Repeatable.")
 @click.option("--context", help="kubeconfig context, for --target kubernetes.")
@@ -68,17 +70,25 @@ def answers(given: dict[str, Any], *, ask: bool) -> dict[str, Any]:
     else:
         config["location"] = want("location", "Azure region", "eastus")
         config["pools"] = [pool(want, given, ask)]
+        if given["ttl_hours"]:
+            config["cost_guard"] = {"expires": in_hours(given["ttl_hours"])}
         budget = want("budget", "Monthly budget in USD to warn at (0: none)", 0.0, type=float)
         if budget and not ask and not given["email"]:
             raise SpecError("--budget needs someone to warn: add --email")
         if budget:
-            config["cost_guard"] = {"monthly_budget_usd": budget, "alert_emails": [want("email", "E-mail for the warnings", "")]}
+            guard = {"monthly_budget_usd": budget, "alert_emails": [want("email", "E-mail for the warnings", "")]}
+            config["cost_guard"] = {**config.get("cost_guard", {}), **guard}
     specs = list(given["jobs"])
     if ask and not specs:
         first = click.prompt("Spec file of a first job (empty: none)", default="", err=True)
         specs = [first] if first else []
     config["jobs"] = [{"name": job_name(spec, number), "config": spec} for number, spec in enumerate(specs)]
     return config
+
+
+def in_hours(hours: float) -> str:
+    """Return the time so many hours from now, as cost_guard.expires has it."""
+    return (datetime.now(UTC) + timedelta(hours=hours)).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def pool(want: Any, given: dict[str, Any], ask: bool) -> dict[str, Any]:

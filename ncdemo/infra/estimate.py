@@ -4,13 +4,17 @@ A spot node is counted at its pay-as-you-go price, which it never exceeds; what 
 """
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from ncdemo.infra import prices
 from ncdemo.infra.prices import Price
 from ncdemo.spec.capacity import SYSTEM_DISK_GIB, Pool
-from ncdemo.spec.sizes import PRICES_SEEN, find
+from ncdemo.spec.sizes import PRICES_SEEN, Size, find
 from ncdemo.spec.stack import StackSpec
+
+PriceOf = Callable[[Size, str], float | None]
+"""Size and region -> pay-as-you-go price, USD per hour; None where it isn't known."""
 
 
 @dataclass(frozen=True)
@@ -51,20 +55,20 @@ class Estimate:
         return [line.item for line in self.lines if line.idle_usd_per_h is None or line.full_usd_per_h is None]
 
 
-def estimate(spec: StackSpec) -> Estimate:
-    """Return what a stack costs; nothing on a cluster that exists already."""
+def estimate(spec: StackSpec, price: PriceOf = Size.price) -> Estimate:
+    """Return what a stack costs, machines at the table's prices or others; nothing on a cluster that exists already."""
     if spec.target == "kubernetes":
         return Estimate((), ())
-    own = aks_lines(spec) if spec.target == "aks" else vm_lines(spec)
-    return Estimate((*own, *(pool_line(pool, spec) for pool in spec.pools), *shared_lines(spec)), quota(spec))
+    own = aks_lines(spec, price) if spec.target == "aks" else vm_lines(spec)
+    return Estimate((*own, *(pool_line(pool, spec, price) for pool in spec.pools), *shared_lines(spec)), quota(spec))
 
 
-def aks_lines(spec: StackSpec) -> list[Line]:
+def aks_lines(spec: StackSpec, price: PriceOf) -> list[Line]:
     system = spec.aks.system
     size = find(system.vm_size)
     assert size
     lines = [
-        fixed(f"system pool: {system.count} x {size.name}", times(size.price(spec.location), system.count)),
+        fixed(f"system pool: {system.count} x {size.name}", times(price(size, spec.location), system.count)),
         fixed(f"system pool's OS disks: {system.count} x {SYSTEM_DISK_GIB} GiB Premium SSD", times(disk_price(True, 128), system.count)),
         fixed("system pool's way out: load balancer and its address", prices.LOAD_BALANCER.usd_per_h + prices.PUBLIC_ADDRESS.usd_per_h),
     ]
@@ -91,10 +95,10 @@ def vm_lines(spec: StackSpec) -> list[Line]:
     return lines
 
 
-def pool_line(pool: Pool, spec: StackSpec) -> Line:
+def pool_line(pool: Pool, spec: StackSpec, price: PriceOf) -> Line:
     """Return a pool's price: VMs are deallocated when idle, node pools keep their min_count."""
     size = pool.size
-    each = size.price(spec.location)
+    each = price(size, spec.location)
     kept = pool.min_count if spec.target == "aks" else 0
     note = "" if each is not None else f"the price in {spec.location} isn't in the table"
     if pool.spot:

@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.infra.subscription.stand_in import azure
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -47,3 +49,30 @@ def test_no_login_is_one_finding() -> None:
     assert done.stdout.splitlines()[0].startswith("fail     login                        no credential works")
     assert "remedy: az login" in done.stdout
     assert done.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--region", "eastus'"], "--region \"eastus'\": isn't a region's name; write e.g. eastus"),
+        (["nope"], "no stack 'nope'; there are: aks-dev"),
+    ],
+)
+def test_mistakes_are_one_clear_line_and_nothing_is_asked(words: list[str], message: str) -> None:
+    with azure() as cloud:
+        done = doctor(*words, **cloud.environment)
+    assert (done.returncode, done.stdout, cloud.asked) == (2, "", [])
+    assert message in done.stderr
+
+
+def test_a_stack_on_a_cluster_that_exists_asks_azure_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "Pulumi.dev.yaml"
+    path.write_text("config:\n  ncdemo:target: kubernetes\n")
+    done = doctor(str(path))
+    assert done.returncode == 2
+    assert "Pulumi.dev.yaml:2: target: kubernetes makes nothing on Azure" in done.stderr
+
+
+def test_a_regions_title_is_its_name() -> None:
+    with azure() as cloud:
+        assert doctor("--region", "Spain Central", **cloud.environment).returncode == 0

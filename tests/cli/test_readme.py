@@ -26,17 +26,20 @@ def test_the_readme_shows_commands() -> None:
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
 def test_command_of_the_docs(command: list[str], tmp_path: Path) -> None:
     args = command[1:]
-    if args[0] == "report":
+    if args[:2] == ["doctor", "azure"] or {"--live", "--azure"} & set(args):
+        pytest.skip("asks Azure; tests/cli and tests/infra run it against a stand-in")
+    if args[0] == "report" or (args[0] == "cost" and args[1].startswith("runs/")):
         pytest.skip("names runs of the reader's own; tests/report covers it")
     if args[:2] == ["stack", "preview"] and importlib.util.find_spec("pulumi") is None:
         pytest.skip("the `infra` extra isn't installed: scripts/setup_env.sh --extra infra")
-    changes = args[0] in ("train", "bench") or args[:2] in (["stack", "up"], ["stack", "destroy"], ["stack", "new"])
+    changes = args[0] in ("train", "bench") or "--destroy" in args or args[:2] in (["stack", "up"], ["stack", "destroy"], ["stack", "new"])
     if changes and "--dry-run" not in args:
         args.append("--dry-run")
     if "--yaml" in args:
         args[args.index("--yaml") + 1] = str(tmp_path / "out")
     done = subprocess.run([sys.executable, "-m", "ncdemo", *args], capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0, done.stderr
+    # Doctor's code says how this machine is, not whether the command is right.
+    assert done.returncode in ((0, 1) if args[0] == "doctor" else (0,)), done.stderr
     assert done.stdout
 
 

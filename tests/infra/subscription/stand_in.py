@@ -71,6 +71,7 @@ class Cloud:
             meter(D4, "spaincentral", 0.25),
         ]
     )
+    groups: list[dict[str, Any]] = field(default_factory=list)
     refuse: dict[str, tuple[int, str]] = field(default_factory=dict)
     """Regular expression of a path -> status and Azure's error code."""
     slow_s: dict[str, float] = field(default_factory=dict)
@@ -150,6 +151,9 @@ class Cloud:
                 if f"'{region}'" in body["query"]
             ]
             return 200, {"totalRecords": len(rows), "count": len(rows), "data": rows, "facets": [], "resultTruncated": "false"}
+        if (method, path) == ("GET", f"{own}/resourcegroups"):
+            known = query.get("$filter") == "tagName eq 'project' and tagValue eq 'ncdemo'"
+            return (200, {"value": self.groups}) if known else (400, {})
         return 404, {"error": {"code": "NotFound", "message": path}}
 
     def _skus(self, region: str) -> list[dict[str, Any]]:
