@@ -65,7 +65,7 @@ def logs(name: str, follow: bool, tail: int | None, node: int, **where: Any) -> 
     from ncdemo.operate.job import find
 
     place = open_place(**where)
-    out = click.get_binary_stream("stdout")
+    out = sys.stdout.buffer
     for chunk in place.logs(find(place, name), follow=follow, tail=tail, node=node, tell=tell):
         out.write(chunk)
         out.flush()

@@ -54,14 +54,20 @@ class Job:
         return self.exit_code if self.exit_code is not None else EXITS[self.state]
 
 
-class Place(Protocol):
-    """Where jobs run. Every method raises SpecError with a remedy."""
+class Listed(Protocol):
+    """What has jobs by name. Every method raises SpecError with a remedy."""
 
     shown: str
     """What it is, for messages."""
+    listing: str
+    """The command that lists it."""
 
     def jobs(self) -> list[Job]:
         """Return all jobs, the newest first."""
+
+
+class Place(Listed, Protocol):
+    """Where jobs run."""
 
     def logs(self, job: Job, *, follow: bool, tail: int | None, node: int, tell: Tell) -> Iterator[bytes]:
         """Yield what a node of a job says; `follow`: until the job has ended. `tell` gets what is no log, e.g. why there is none yet."""
@@ -73,7 +79,7 @@ class Place(Protocol):
         """Start a job again that has ended without success; return what was done."""
 
 
-def find(place: Place, name: str, jobs: Sequence[Job] | None = None) -> Job:
+def find(place: Listed, name: str, jobs: Sequence[Job] | None = None) -> Job:
     """Return a job by its name, or by its name in the stack: the newest then. Raise SpecError with what there is."""
     found = place.jobs() if jobs is None else list(jobs)
     match = next((job for job in found if job.name == name), None) or next((job for job in found if job.group == name), None)
@@ -82,7 +88,9 @@ def find(place: Place, name: str, jobs: Sequence[Job] | None = None) -> Job:
     near = difflib.get_close_matches(name, [job.name for job in found], n=1) or [job.name for job in found if job.name.startswith(name)][:1]
     hint = f"did you mean {near[0]}? " if near else ""
     raise SpecError(
-        f"no job '{name}' {place.shown}; {hint}See them with: ncdemo jobs ls" if found else f"no job '{name}' {place.shown}: there are none"
+        f"no job '{name}' {place.shown}; {hint}See them with: {place.listing}"
+        if found
+        else f"no job '{name}' {place.shown}: there are none"
     )
 
 

@@ -17,6 +17,7 @@ HELP = [[], ["demo"], ["train"], ["train", "accelerate"], ["train", "deepspeed"]
         ["stack", "destroy"], ["terraform"], ["terraform", "vars"], ["terraform", "parity"],
         ["image"], ["image", "build"], ["image", "push"], ["doctor"], ["doctor", "env"],
         ["jobs"], ["jobs", "ls"], ["jobs", "logs"], ["jobs", "wait"], ["jobs", "cancel"], ["jobs", "retry"],
+        ["results"], ["results", "ls"], ["results", "pull"], ["results", "report"],
         ["metrics"], ["metrics", "export"], ["metrics", "retire"], ["metrics", "send"]]  # fmt: skip
 
 
