@@ -88,7 +88,7 @@ class Blobs:
             for blob in self._client.list_blobs(name_starts_with=f"{self._root}{run}"):
                 folder, _, name = blob.name[len(self._root) :].partition("/")
                 if re.fullmatch(re.escape(run) + r"(-node\d+)?", folder) and is_safe(name):
-                    found.setdefault(folder, []).append(StoredFile(name, blob.name, blob.size, blob.etag))
+                    found.setdefault(folder, []).append(StoredFile(name, blob.name, blob.size, bare(blob.etag)))
         return found
 
     def record(self, run: str) -> dict[str, Any]:
@@ -155,6 +155,11 @@ def is_safe(name: str) -> bool:
     """Say whether a blob's name is that of a file in a run directory, and leads nowhere else."""
     parts = name.split("/")
     return bool(name) and "\\" not in name and all(part not in ("", "..") and is_copied(part) for part in parts)
+
+
+def bare(etag: str) -> str:
+    """Return an ETag as both of Azure's answers have it: a list is without its quotes."""
+    return etag.strip('"')
 
 
 def explain(error: Exception) -> str:

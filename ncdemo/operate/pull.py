@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ncdemo.operate.blobs import Blobs, StoredFile
+from ncdemo.operate.blobs import Blobs, StoredFile, bare
 from ncdemo.spec.base import SpecError
 from ncdemo.spec.run_folder import RESULT_FILE, SPEC, WEIGHTS
 
@@ -112,7 +112,7 @@ def _fetch(blobs: Blobs, notes: "_Notes", file: StoredFile, done: Callable[[Stor
         told = found.properties.content_settings.content_md5
         if size == found.properties.size and (told is None or bytes(told) == md5):
             os.replace(part, path)
-            notes.add(file.name, found.properties.etag, size, md5)
+            notes.add(file.name, bare(found.properties.etag), size, md5)
             return size
     raise SpecError(f"{path}: changed, or arrived torn, {TRIES} times; pull again, when the job writes less if it still runs")
 
