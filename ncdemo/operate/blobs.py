@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Self
 
-from ncdemo.operate.job import Job, State
+from ncdemo.operate.job import Job, State, Unreachable
 from ncdemo.spec.base import SpecError
 from ncdemo.spec.job import NCDEMO_STORAGE_ACCOUNT
 from ncdemo.spec.run_folder import LOG_FILE, METRICS, RESULT_FILE, RESULTS, RUN_COMMANDS_FOLDER, is_copied
@@ -134,12 +134,13 @@ class Blobs:
     @contextmanager
     def asked(self) -> Iterator[None]:
         """Turn what Azure answers into one line with the remedy."""
-        from azure.core.exceptions import AzureError
+        from azure.core.exceptions import AzureError, ServiceRequestError, ServiceResponseError
 
         try:
             yield
         except AzureError as error:
-            raise SpecError(f"results {self.shown}: {explain(error)}") from None
+            kind = Unreachable if isinstance(error, ServiceRequestError | ServiceResponseError) else SpecError
+            raise kind(f"results {self.shown}: {explain(error)}") from None
 
 
 def job_of(name: str, record: dict[str, Any]) -> Job:

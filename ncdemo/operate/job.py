@@ -23,7 +23,13 @@ EXITS: dict[State, int] = {"finished": EXIT_DONE, "failed": EXIT_FAILED, "interr
 """States in which a job has ended -> the exit status that `wait` returns, unless the job's own is known."""
 POLL_S = (0.2, 5.0)
 """The first and the longest time between two looks at a job."""
+AWAY_S = 300.0
+"""A cluster or storage that can't be reached is asked again so long while a job is waited for."""
 Tell = Callable[[str], None]
+
+
+class Unreachable(SpecError):
+    """Who could say doesn't answer now; asking again may help."""
 
 
 @dataclass(frozen=True)
@@ -98,13 +104,19 @@ def wait(place: Place, job: Job, timeout_s: float | None) -> Job | None:
     """Return a job when it has ended; None when that took too long."""
     until = None if timeout_s is None else time.monotonic() + timeout_s
     pause_s, longest_s = POLL_S
+    away_since: float | None = None
     while not job.ended:
         left_s = float("inf") if until is None else until - time.monotonic()
         if left_s <= 0:
             return None
         time.sleep(min(pause_s, left_s))
         pause_s = min(longest_s, pause_s * 1.3)
-        job = find(place, job.name)
+        try:
+            job, away_since = find(place, job.name), None
+        except Unreachable:
+            away_since = away_since or time.monotonic()
+            if time.monotonic() > away_since + AWAY_S:
+                raise
         if job.state == "unknown":
             raise SpecError(
                 f"{job.name}: its state can't be told ({job.detail}), so nobody knows when it ends; look at: ncdemo jobs logs {job.name}"

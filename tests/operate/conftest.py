@@ -52,7 +52,6 @@ class Commands:
     def here(self, *args: str, code: int = 0, **env: str) -> str:
         """The same in this process: no second for each start of Python."""
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(os, "environ", os.environ.copy())
             for name in os.environ.keys() - self.env.keys():
                 patch.delenv(name)
             for name, value in (self.env | env).items():
