@@ -6,6 +6,7 @@
 Azure gets the machine's own identity (DefaultAzureCredential); AZURE_STORAGE_CONNECTION_STRING, where set, wins: emulators need it.
 """
 
+import hashlib
 import logging
 import os
 from pathlib import Path
@@ -48,9 +49,12 @@ class Storage:
         if self._azure:
             _retry_soon(self._files)
 
-    def put(self, path: Path, name: str) -> None:
-        """Copy a file to a name below the folder, over what is there."""
+    def put(self, path: Path, name: str, checksum: bool = False) -> None:
+        """Copy a file to a name below the folder, over what is there. `checksum`: Azure is told its MD5, for who fetches it."""
         options: dict[str, Any] = {"max_concurrency": BLOCKS} if self._azure else {}
+        if self._azure and checksum:
+            with path.open("rb") as file:
+                options["content_settings"] = {"content_md5": hashlib.file_digest(file, _md5).digest()}
         if self._azure and path.stat().st_size < SMALL_BYTES:
             # Azure's own retries wait 15 s and more each: good for a block of a large file. Small ones the mirror tries again.
             options["retry_total"] = 0
@@ -96,6 +100,10 @@ class Storage:
         from fsspec.asyn import sync
 
         return sync(self._files.loop, self._files._cat_file, path, timeout=ASK_S)
+
+
+def _md5() -> Any:
+    return hashlib.md5(usedforsecurity=False)  # a check against torn transfers, no signature
 
 
 def _retry_soon(files: Any) -> None:

@@ -80,7 +80,9 @@ class Mirror:
                     continue
                 if failed == FAILURES or (failed and self._name(path) == RESULT_FILE and not self._stopped):
                     break
-                self._storage.put(path, f"{self._folder.name}/{self._name(path)}")
+                # Weights don't change any more; and reading them once more takes time that a node which goes away hasn't got.
+                checksum = self._weights(path) and not self._stopped
+                self._storage.put(path, f"{self._folder.name}/{self._name(path)}", checksum=checksum)
                 self._sent[path] = stamp
             except Exception as error:  # whatever storage raises must not end the work
                 if path.exists():  # else a checkpoint that made room for a newer one

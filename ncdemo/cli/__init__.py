@@ -18,6 +18,7 @@ COMMANDS = {
     "bench": ("ncdemo.cli.bench", "Benchmark inference engines as a spec says."),
     "report": ("ncdemo.cli.report", "Write one HTML page about one or more runs."),
     "jobs": ("ncdemo.cli.jobs", "Look after jobs: on this machine, or with --stack on AKS and VMs."),
+    "results": ("ncdemo.cli.results", "List, fetch and report what jobs left in Blob storage."),
     "metrics": ("ncdemo.cli.metrics", "Push a run's figures to a Prometheus Pushgateway, or take them away."),
     "model": ("ncdemo.cli.model", "Turn the embedded model into a Hugging Face folder, and print its path."),
     "stack": ("ncdemo.cli.stack", "Preview, write and deploy stacks: capacity on Azure and the jobs that run there."),

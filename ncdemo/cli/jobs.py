@@ -65,7 +65,7 @@ def logs(name: str, follow: bool, tail: int | None, node: int, **where: Any) -> 
     from ncdemo.operate.job import find
 
     place = open_place(**where)
-    out = click.get_binary_stream("stdout")
+    out = sys.stdout.buffer
     for chunk in place.logs(find(place, name), follow=follow, tail=tail, node=node, tell=tell):
         out.write(chunk)
         out.flush()
@@ -129,6 +129,23 @@ def retry(name: str, yes: bool, **where: Any) -> None:
 
 def open_place(stack: str | None, context: str | None, namespaces: tuple[str, ...]) -> "Place":
     """Return the place that the options name. Raise SpecError when they don't fit together."""
+    from ncdemo.spec.base import SpecError
+
+    if stack and context:
+        raise SpecError("--context: belongs to no --stack, which knows its cluster; give one of both")
+    if namespaces and not context:
+        raise SpecError("--namespace: needs --context, the cluster that it is in")
+    if stack:
+        from ncdemo.cli.places import of_stack
+
+        return of_stack(stack)
+    if context:
+        from ncdemo.operate.cluster import Cluster
+        from ncdemo.operate.kube import Kube
+
+        kube = Kube.connect(context, None, "kubectl config get-contexts, az aks get-credentials -g GROUP -n CLUSTER")
+        more = "".join(f" -n {name}" for name in namespaces)
+        return Cluster(kube, namespaces, f"in context {context}", f"ncdemo jobs ls --context {context}{more}")
     from ncdemo.operate.local import Local
     from ncdemo.spec.paths import runs_dir
 

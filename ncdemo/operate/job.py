@@ -23,7 +23,13 @@ EXITS: dict[State, int] = {"finished": EXIT_DONE, "failed": EXIT_FAILED, "interr
 """States in which a job has ended -> the exit status that `wait` returns, unless the job's own is known."""
 POLL_S = (0.2, 5.0)
 """The first and the longest time between two looks at a job."""
+AWAY_S = 300.0
+"""A cluster or storage that can't be reached is asked again so long while a job is waited for."""
 Tell = Callable[[str], None]
+
+
+class Unreachable(SpecError):
+    """Who could say doesn't answer now; asking again may help."""
 
 
 @dataclass(frozen=True)
@@ -54,14 +60,20 @@ class Job:
         return self.exit_code if self.exit_code is not None else EXITS[self.state]
 
 
-class Place(Protocol):
-    """Where jobs run. Every method raises SpecError with a remedy."""
+class Listed(Protocol):
+    """What has jobs by name. Every method raises SpecError with a remedy."""
 
     shown: str
     """What it is, for messages."""
+    listing: str
+    """The command that lists it."""
 
     def jobs(self) -> list[Job]:
         """Return all jobs, the newest first."""
+
+
+class Place(Listed, Protocol):
+    """Where jobs run."""
 
     def logs(self, job: Job, *, follow: bool, tail: int | None, node: int, tell: Tell) -> Iterator[bytes]:
         """Yield what a node of a job says; `follow`: until the job has ended. `tell` gets what is no log, e.g. why there is none yet."""
@@ -73,7 +85,7 @@ class Place(Protocol):
         """Start a job again that has ended without success; return what was done."""
 
 
-def find(place: Place, name: str, jobs: Sequence[Job] | None = None) -> Job:
+def find(place: Listed, name: str, jobs: Sequence[Job] | None = None) -> Job:
     """Return a job by its name, or by its name in the stack: the newest then. Raise SpecError with what there is."""
     found = place.jobs() if jobs is None else list(jobs)
     match = next((job for job in found if job.name == name), None) or next((job for job in found if job.group == name), None)
@@ -82,7 +94,9 @@ def find(place: Place, name: str, jobs: Sequence[Job] | None = None) -> Job:
     near = difflib.get_close_matches(name, [job.name for job in found], n=1) or [job.name for job in found if job.name.startswith(name)][:1]
     hint = f"did you mean {near[0]}? " if near else ""
     raise SpecError(
-        f"no job '{name}' {place.shown}; {hint}See them with: ncdemo jobs ls" if found else f"no job '{name}' {place.shown}: there are none"
+        f"no job '{name}' {place.shown}; {hint}See them with: {place.listing}"
+        if found
+        else f"no job '{name}' {place.shown}: there are none"
     )
 
 
@@ -90,13 +104,19 @@ def wait(place: Place, job: Job, timeout_s: float | None) -> Job | None:
     """Return a job when it has ended; None when that took too long."""
     until = None if timeout_s is None else time.monotonic() + timeout_s
     pause_s, longest_s = POLL_S
+    away_since: float | None = None
     while not job.ended:
         left_s = float("inf") if until is None else until - time.monotonic()
         if left_s <= 0:
             return None
         time.sleep(min(pause_s, left_s))
         pause_s = min(longest_s, pause_s * 1.3)
-        job = find(place, job.name)
+        try:
+            job, away_since = find(place, job.name), None
+        except Unreachable:
+            away_since = away_since or time.monotonic()
+            if time.monotonic() > away_since + AWAY_S:
+                raise
         if job.state == "unknown":
             raise SpecError(
                 f"{job.name}: its state can't be told ({job.detail}), so nobody knows when it ends; look at: ncdemo jobs logs {job.name}"

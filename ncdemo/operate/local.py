@@ -33,7 +33,7 @@ class Local:
     def __init__(self, runs: Path, resume: Callable[[Path], None] | None = None) -> None:
         """`resume` starts a run directory's workload again, in the foreground."""
         self._runs, self._resume = runs, resume
-        self.shown = f"in {runs} (NCDEMO_RUNS)"
+        self.shown, self.listing = f"in {runs} (NCDEMO_RUNS)", "ncdemo jobs ls"
 
     def folder(self, job: Job) -> Path:
         return self._runs / job.name

@@ -44,11 +44,11 @@ class Recorded(Storage):
         self.came: list[str] = []
         self.fails: set[str] = set()
 
-    def put(self, path: Path, name: str) -> None:
+    def put(self, path: Path, name: str, checksum: bool = False) -> None:
         self.came.append(name.removeprefix("run/"))
         if self.came[-1] in self.fails:
             raise OSError("no space left there")
-        super().put(path, name)
+        super().put(path, name, checksum)
 
 
 @pytest.fixture
@@ -115,9 +115,9 @@ def test_one_file_that_fails_holds_up_the_result_alone(run: Path, tmp_path: Path
 
 def test_a_checkpoint_that_made_room_is_no_failure(run: Path, tmp_path: Path) -> None:
     class Rotating(Recorded):
-        def put(self, path: Path, name: str) -> None:
+        def put(self, path: Path, name: str, checksum: bool = False) -> None:
             (run / "checkpoints" / "step-1" / "weights").unlink(missing_ok=True)
-            super().put(path, name)
+            super().put(path, name, checksum)
 
     assert finish(Mirror(run, Rotating(tmp_path / "copy")))
 

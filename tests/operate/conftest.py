@@ -1,5 +1,6 @@
 """The command line as a process, in a place of its own."""
 
+import io
 import os
 import subprocess
 import sys
@@ -10,13 +11,16 @@ from typing import Any
 
 import pytest
 
+from ncdemo.cli import main
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
 class Commands:
     """Runs `ncdemo` with a runs directory, a home and a PATH of its own."""
 
-    def __init__(self, tmp_path: Path) -> None:
+    def __init__(self, tmp_path: Path, capture: pytest.CaptureFixture[str]) -> None:
+        self._capture = capture
         self.runs = tmp_path / "runs"
         self.bin = tmp_path / "bin"
         self.bin.mkdir()
@@ -45,16 +49,35 @@ class Commands:
         self.err = err
         return out
 
+    def here(self, *args: str, code: int = 0, **env: str) -> str:
+        """The same in this process: no second for each start of Python."""
+        with pytest.MonkeyPatch.context() as patch:
+            for name in os.environ.keys() - self.env.keys():
+                patch.delenv(name)
+            for name, value in (self.env | env).items():
+                patch.setenv(name, value)
+            patch.setattr(sys, "argv", ["ncdemo", *args])
+            patch.setattr(sys, "stdin", io.StringIO())
+            self._capture.readouterr()
+            ended = 0
+            try:
+                main()
+            except SystemExit as end:
+                ended = end.code or 0
+        out, self.err = self._capture.readouterr()
+        assert ended == code, f"exit {ended}\n{out}\n{self.err}"
+        return out
+
     def mistake(self, *args: str, **env: str) -> str:
         """Return the one line that a command ends with in error."""
-        self(*args, code=2, **env)
+        self.here(*args, code=2, **env)
         assert self.err.count("Error: ") == 1, self.err
         return self.err.strip().splitlines()[-1]
 
 
 @pytest.fixture
-def ncdemo(tmp_path: Path) -> Commands:
-    return Commands(tmp_path)
+def ncdemo(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> Commands:
+    return Commands(tmp_path, capfd)
 
 
 @pytest.fixture

@@ -40,11 +40,11 @@ def running(ncdemo: Any, tmp_path: Path, until: Any) -> Any:
 
 def test_a_run_is_followed_waited_for_and_stopped_in_good_order(ncdemo: Any, running: Any) -> None:
     process, folder, pid = running
-    listed = json.loads(ncdemo("jobs", "ls", "--json"))
+    listed = json.loads(ncdemo.here("jobs", "ls", "--json"))
     assert [(job["name"], job["kind"], job["state"], job["place"]) for job in listed] == [
         (folder.name, "bench", "running", f"process {pid}")
     ]
-    ncdemo("jobs", "wait", folder.name, "--timeout", "0.5", code=124)
+    ncdemo.here("jobs", "wait", folder.name, "--timeout", "0.5", code=124)
     assert "has not ended in time" in ncdemo.err
     assert "--yes" in ncdemo.mistake("jobs", "cancel", folder.name)
     assert "is running, so it isn't started again" in ncdemo.mistake("jobs", "retry", folder.name)
@@ -64,14 +64,14 @@ def test_a_killed_run_is_said_to_be_and_goes_on_where_it_was(ncdemo: Any, runnin
     os.killpg(pid, signal.SIGKILL)
     process.communicate(timeout=30)
     cells = (folder / "cells.jsonl").read_text().splitlines()
-    assert "killed" in ncdemo("jobs", "ls")
-    assert "go on with: ncdemo jobs retry" in ncdemo("jobs", "wait", folder.name, code=137)
+    assert "killed" in ncdemo.here("jobs", "ls")
+    assert "go on with: ncdemo jobs retry" in ncdemo.here("jobs", "wait", folder.name, code=137)
     assert "its process is gone" in ncdemo.mistake("jobs", "cancel", folder.name, "--yes") or "is killed" in ncdemo.err
     assert ncdemo("jobs", "retry", folder.name).strip().splitlines()[-1] == str(folder)
     assert (folder / "cells.jsonl").read_text().splitlines()[: len(cells) - 1] == cells[:-1]  # the last one may have been torn
-    assert ncdemo("jobs", "wait", folder.name) == f"{folder.name}: finished\n"
+    assert ncdemo.here("jobs", "wait", folder.name) == f"{folder.name}: finished\n"
     assert "is finished" in ncdemo.mistake("jobs", "retry", folder.name)
-    assert ncdemo("jobs", "logs", folder.name, "--tail", "1").count("\n") == 1
+    assert ncdemo.here("jobs", "logs", folder.name, "--tail", "1").count("\n") == 1
 
 
 def test_a_mistake_in_the_spec_is_exit_2_of_wait(ncdemo: Any, tmp_path: Path) -> None:
@@ -80,8 +80,8 @@ def test_a_mistake_in_the_spec_is_exit_2_of_wait(ncdemo: Any, tmp_path: Path) ->
     )
     ncdemo("bench", "run", "-c", str(tmp_path / "wrong.yaml"), code=2)
     name = next(ncdemo.runs.iterdir()).name
-    assert "failed" in ncdemo("jobs", "ls")
-    out = ncdemo("jobs", "wait", name, code=2)
+    assert "failed" in ncdemo.here("jobs", "ls")
+    out = ncdemo.here("jobs", "wait", name, code=2)
     assert out.startswith(f"{name}: failed (")
 
 
@@ -92,7 +92,7 @@ def test_names_that_are_not_there(ncdemo: Any) -> None:
     (ncdemo.runs / "notes").mkdir()
     assert ncdemo.mistake("jobs", "logs", "tune").endswith("did you mean tune-1? See them with: ncdemo jobs ls")
     assert "has said nothing" in ncdemo.mistake("jobs", "logs", "tune-1")
-    assert "no process is on record" in ncdemo("jobs", "ls")
+    assert "no process is on record" in ncdemo.here("jobs", "ls")
     assert "no process is on record, so it isn't certain which process to end" in ncdemo.mistake("jobs", "cancel", "tune-1", "--yes")
 
 
@@ -127,6 +127,6 @@ def test_parts_of_a_demo_and_a_log_that_is_torn(ncdemo: Any) -> None:
     part.mkdir(parents=True)
     (part / "result.json").write_text('{"status": "finished", "kind": "train", "started_at": "2026-01-01T00:00:00.000+00:00"}')
     (part / "log.txt").write_bytes(b"one\n\xff\xfe\nthree")
-    assert "demo-1/train  train  finished  2026-01-01 00:00:00Z" in ncdemo("jobs", "ls")
-    assert ncdemo("jobs", "logs", "demo-1/train", "--tail", "1") == "three"
-    assert ncdemo("jobs", "logs", "demo-1/train", "--follow").startswith("one\n")
+    assert "demo-1/train  train  finished  2026-01-01 00:00:00Z" in ncdemo.here("jobs", "ls")
+    assert ncdemo.here("jobs", "logs", "demo-1/train", "--tail", "1") == "three"
+    assert ncdemo.here("jobs", "logs", "demo-1/train", "--follow").startswith("one\n")
