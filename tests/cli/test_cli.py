@@ -41,6 +41,13 @@ def test_every_command_of_the_table_is_in_the_goldens() -> None:
     assert {c[0] for c in HELP if c} == set(COMMANDS)
 
 
+@pytest.mark.parametrize("module", ["doctor", "stack", "cost"])
+def test_help_of_these_waits_for_no_spec(module: str) -> None:
+    """The models of the specs are a quarter of a second, on a bar of 200 ms."""
+    code = f"import sys, ncdemo.cli.{module}; print(sorted({{'pydantic', 'httpx', 'pulumi', 'azure'}} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "[]\n"
+
+
 @pytest.mark.parametrize(
     ("args", "message"),
     [
