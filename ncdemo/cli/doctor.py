@@ -14,13 +14,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ncdemo.spec.base import SpecError
-from ncdemo.spec.finding import Finding, as_text, failed
-from ncdemo.spec.paths import PACKAGE
-
+# Nothing of ncdemo.spec is imported here: it would cost `--help` a quarter of a second.
 if TYPE_CHECKING:
     from ncdemo.infra.subscription.ask import Credential
     from ncdemo.infra.subscription.region import Region
+    from ncdemo.spec.finding import Finding
 
 json_option = click.option("--json", "as_data", is_flag=True, help="Print everything as JSON.")
 
@@ -36,8 +34,10 @@ def command(context: click.Context, as_data: bool) -> None:
         say(local(), as_data)
 
 
-def say(findings: list[Finding], as_data: bool, **more: object) -> None:
+def say(findings: "list[Finding]", as_data: bool, **more: object) -> None:
     """Print findings, and exit 1 if one of them is a failure."""
+    from ncdemo.spec.finding import as_text, failed
+
     click.echo(json.dumps({"findings": [asdict(one) for one in findings], **more}, indent=2) if as_data else as_text(findings))
     sys.exit(1 if failed(findings) else 0)
 
@@ -71,6 +71,8 @@ def azure(stack: str | None, regions: tuple[str, ...], subscription: str | None,
 
 def region_name(text: str) -> str:
     """Return a region as Azure's interfaces name it, from that or from its title, e.g. East US."""
+    from ncdemo.spec.base import SpecError
+
     name = text.lower().replace(" ", "")
     if not re.fullmatch(r"[a-z]{2,}[a-z0-9]*", name):
         raise SpecError(f"--region {text!r}: isn't a region's name; write e.g. eastus, as `az account list-locations -o table` does")
@@ -104,6 +106,7 @@ def ranking(regions: "Sequence[Region]") -> str:
 def env(as_data: bool) -> None:
     """Compare the installed packages with uv.lock, for the extras that this environment was made with. Exit 1 where they differ."""
     from ncdemo.cli.environment import differences, expected, recorded
+    from ncdemo.spec.paths import PACKAGE
 
     made = recorded(Path(sys.prefix))
     wanted, source = expected(made, PACKAGE)

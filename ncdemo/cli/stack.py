@@ -10,9 +10,6 @@ import click
 
 from ncdemo.cli.stack_expire import expire
 from ncdemo.cli.stack_new import new
-from ncdemo.spec.base import SpecError
-from ncdemo.spec.paths import PACKAGE
-from ncdemo.spec.stack_file import load_stack
 
 INSTALL = "Download & install Pulumi, pulumi.com/docs/install"
 stack_argument = click.argument("stack", metavar="STACK")
@@ -26,12 +23,16 @@ def command() -> None:
 
 def project() -> Path:
     """Return the folder with Pulumi.yaml: the working directory, one above it, else the checkout of ncdemo."""
+    from ncdemo.spec.paths import PACKAGE
+
     here = Path.cwd()
     return next((folder for folder in (here, *here.parents) if (folder / "Pulumi.yaml").exists()), PACKAGE)
 
 
 def stack_file(stack: str) -> Path:
     """Return a stack's config file, by name or path. Raise SpecError if there is none."""
+    from ncdemo.spec.base import SpecError
+
     if Path(stack).suffix in (".yaml", ".yml"):
         return Path(stack)
     path = project() / "stacks" / f"Pulumi.{stack}.yaml"
@@ -57,6 +58,9 @@ def preview(stack: str, overrides: tuple[str, ...], as_data: bool, folder: str |
 
     STACK is a name (stacks/Pulumi.NAME.yaml) or a file.
     """
+    from ncdemo.spec.base import SpecError
+    from ncdemo.spec.stack_file import load_stack
+
     loaded = load_stack(stack_file(stack), overrides)
     tell(loaded.notes)
     try:
@@ -87,6 +91,9 @@ def pulumi_commands(verb: str, name: str, yes: bool) -> list[list[str]]:
 
 def run_pulumi(verb: str, stack: str, yes: bool, dry_run: bool) -> int:
     """Check the config, then let the Pulumi CLI do it. Return its exit code."""
+    from ncdemo.spec.base import SpecError
+    from ncdemo.spec.stack_file import load_stack
+
     path = stack_file(stack)
     loaded = load_stack(path)
     tell(loaded.notes)

@@ -15,8 +15,6 @@ from pathlib import Path
 
 import click
 
-from ncdemo.spec.base import SpecError
-
 
 @dataclass(frozen=True)
 class End:
@@ -63,6 +61,7 @@ def expire(azure: bool, subscription: str | None, destroy: bool, yes: bool, dry_
 
 def declared(folder: Path, now: datetime) -> list[End]:
     """Return the stacks that have a config here, told apart by whether Pulumi has anything of them."""
+    from ncdemo.spec.base import SpecError
     from ncdemo.spec.stack_file import load_stack
 
     found, counts = [], resource_counts(folder.parent)
@@ -111,6 +110,7 @@ def in_azure(subscription: str | None, now: datetime, known: set[str]) -> list[E
     from ncdemo.infra.subscription.ask import Arm, NoAnswer
     from ncdemo.infra.subscription.check import choose
     from ncdemo.infra.subscription.groups import groups
+    from ncdemo.spec.base import SpecError
 
     try:
         with Arm(login()) as arm:

@@ -50,6 +50,13 @@ def test_every_golden_is_of_a_command() -> None:
     assert len(HELP) > 30
 
 
+@pytest.mark.parametrize("module", ["doctor", "stack", "cost"])
+def test_help_of_these_waits_for_no_spec(module: str) -> None:
+    """The models of the specs are a quarter of a second, on a bar of 200 ms."""
+    code = f"import sys, ncdemo.cli.{module}; print(sorted({{'pydantic', 'httpx', 'pulumi', 'azure'}} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "[]\n"
+
+
 @pytest.mark.parametrize(
     ("args", "message"),
     [
