@@ -44,6 +44,13 @@ class Lora(Spec):
     """Names of the layers that get adapters."""
 
 
+class Accelerate(Spec):
+    """What only Accelerate knows (used when train.strategy is accelerate)."""
+
+    sharding: Literal["none", "fsdp2"] = "none"
+    """Each rank holds all (DDP), or weights, gradients and optimizer state are spread over ranks (FSDP2)."""
+
+
 class DeepSpeed(Spec):
     """What only DeepSpeed knows (used when train.strategy is deepspeed)."""
 
@@ -77,6 +84,8 @@ class Train(Spec):
 
     strategy: Literal["accelerate", "deepspeed", "unsloth"] = "accelerate"
     """Which library runs the training."""
+    accelerate: Accelerate = Accelerate()
+    """Accelerate's own settings."""
     deepspeed: DeepSpeed = DeepSpeed()
     """DeepSpeed's own settings."""
     unsloth: Unsloth = Unsloth()
@@ -126,7 +135,7 @@ class Train(Spec):
 
     @model_validator(mode="after")
     def _section_fits_strategy(self) -> Self:
-        for name, section in (("deepspeed", self.deepspeed), ("unsloth", self.unsloth)):
+        for name, section in (("accelerate", self.accelerate), ("deepspeed", self.deepspeed), ("unsloth", self.unsloth)):
             if self.strategy != name and section != type(section)():
                 raise ValueError(
                     f"{name} settings have no effect with strategy: {self.strategy}; set train.strategy to {name} or remove them"

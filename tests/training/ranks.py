@@ -19,6 +19,7 @@ def work(rank: int, job: dict, port: int) -> None:
 
     from ncdemo.spec.load import load_spec
     from ncdemo.spec.train import TrainSpec
+    from workloads.training.accelerate.__main__ import make
     from workloads.training.core.main import run_rank
     from workloads.training.deepspeed.__main__ import DeepSpeed
 
@@ -32,7 +33,7 @@ def work(rank: int, job: dict, port: int) -> None:
             moved(DeepSpeed(spec), spec, Path(job["restore"]), folder)
         else:
             sys.argv = ["train", "--run", str(folder)]
-            run_rank(DeepSpeed)
+            run_rank(DeepSpeed if spec.train.strategy == "deepspeed" else make)
     except Exception:
         (folder / f"error-{rank}.txt").write_text(traceback.format_exc())
         raise
@@ -59,6 +60,7 @@ if __name__ == "__main__":
     import torch.multiprocessing
     import transformers.models.llama.modeling_llama  # noqa: F401
 
+    import workloads.training.accelerate.fsdp
     import workloads.training.core.fit
     import workloads.training.deepspeed.__main__  # noqa: F401
 

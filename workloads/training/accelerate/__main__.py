@@ -1,4 +1,4 @@
-"""The Accelerate strategy: one process, or DDP over several on one or more nodes (NCCL on GPUs, gloo on CPUs).
+"""The Accelerate strategy: one process, or DDP (fsdp.py: FSDP2) over several on one or more nodes (NCCL on GPUs, gloo on CPUs).
 
 accelerate launch -m workloads.training.accelerate --run runs/demo      # runs/demo/spec.yaml says what to do
 """
@@ -35,7 +35,7 @@ class Accelerate:
         device = torch.device("cpu" if cpu else "cuda")
         self.precision = resolve_precision(train, device)
         self._host = HostCopy()
-        self._accelerator = Accelerator(cpu=cpu, mixed_precision="bf16" if self.precision == "bf16" else "no")
+        self._accelerator = self._start(cpu, "bf16" if self.precision == "bf16" else "no")
         self.rank, self.world_size = self._accelerator.process_index, self._accelerator.num_processes
         self.device = self._accelerator.device
         # The launcher falls back to one process in silence (e.g. --cpu --num_processes 2).
@@ -46,6 +46,9 @@ class Accelerate:
             raise SpecError(
                 f"train.processes = {train.processes}{where}: {self.world_size} are running; start with {start}, which launches them"
             )
+
+    def _start(self, cpu: bool, mixed_precision: str) -> Accelerator:
+        return Accelerator(cpu=cpu, mixed_precision=mixed_precision)
 
     def load(self, spec: TrainSpec, checkpoint: Path | None) -> tuple[Any, Any]:
         return load_model(spec, checkpoint)
@@ -101,5 +104,14 @@ class Accelerate:
             save_final(self.unwrapped(), tokenizer, self._train.method, folder)
 
 
+def make(spec: TrainSpec) -> Accelerate:
+    """Return the strategy with the sharding that the spec asks for."""
+    if spec.train.accelerate.sharding == "fsdp2":
+        from workloads.training.accelerate.fsdp import Fsdp2
+
+        return Fsdp2(spec)
+    return Accelerate(spec)
+
+
 if __name__ == "__main__":
-    main_guard(lambda: run_rank(Accelerate))
+    main_guard(lambda: run_rank(make))

@@ -36,3 +36,11 @@ def load_model(spec: TrainSpec, checkpoint: Path | None = None) -> tuple[Any, An
                 f"train.lora.target_modules = {targets}: {str(error).splitlines()[0]}; use all-linear or this model's layer names"
             ) from None
     return tokenizer, model
+
+
+def with_weights(spec: TrainSpec, weights: dict[str, torch.Tensor]) -> Any:
+    """Return a fresh model with whole weights that a sharded strategy has gathered; with LoRA the adapters' alone."""
+    _, model = load_model(spec)
+    unexpected = model.load_state_dict(weights, strict=False).unexpected_keys
+    assert not unexpected, unexpected
+    return model

@@ -16,7 +16,7 @@ from ncdemo.spec.job import JOB_MODULE, node_count
 from ncdemo.spec.train import TrainSpec
 from workloads.run import main_guard
 from workloads.training.core.main import run_rank
-from workloads.training.core.model import load_model
+from workloads.training.core.model import load_model, with_weights
 from workloads.training.core.strategy import resolve_precision, save_final
 from workloads.training.deepspeed import state
 from workloads.training.deepspeed.config import generated, merged
@@ -103,10 +103,7 @@ class DeepSpeed:
         """Put the whole fp32 weights into a fresh model on rank 0: the same path for every stage."""
         weights = state.weights(self._engine, keep=self.rank == 0, trained_only=self._train.method == "lora")
         if self.rank == 0:
-            _, model = load_model(self._spec)
-            unexpected = model.load_state_dict(weights, strict=False).unexpected_keys
-            assert not unexpected, unexpected
-            save_final(model, tokenizer, self._train.method, folder)
+            save_final(with_weights(self._spec, weights), tokenizer, self._train.method, folder)
 
 
 def _init_distributed(cpu: bool) -> None:
