@@ -16,7 +16,7 @@ HELP = [[], ["demo"], ["train"], ["train", "accelerate"], ["train", "deepspeed"]
         ["spec"], ["spec", "schema"], ["spec", "check"], ["stack"], ["stack", "preview"], ["stack", "new"], ["stack", "up"],
         ["stack", "destroy"], ["terraform"], ["terraform", "vars"], ["terraform", "parity"],
         ["image"], ["image", "build"], ["image", "push"], ["doctor"], ["doctor", "env"],
-        ["metrics"], ["metrics", "export"], ["metrics", "retire"], ["metrics", "send"]]  # fmt: skip
+        ["watch"], ["ui"], ["metrics"], ["metrics", "export"], ["metrics", "retire"], ["metrics", "send"]]  # fmt: skip
 
 
 def ncdemo(*args: str, cwd: Path | None = None, **env: str) -> subprocess.CompletedProcess:
@@ -52,6 +52,8 @@ def test_every_command_of_the_table_is_in_the_goldens() -> None:
         (["train", "accelerate", "-c", "{config}", "--nproc", "0"], r"--nproc.*0 is not in the range"),
         (["bench", "run", "-c", "{config}"], r"kind = 'train'"),
         (["report", "nowhere"], r"Error: .*nowhere"),
+        (["watch", "nowhere"], r"Error: nowhere: is not a run directory"),
+        (["watch"], r"Error: .*runs: holds no run yet; give the folder of one"),
         (["metrics", "export", "nowhere", "--gateway", "http://h"], r"Error: nowhere: is not a run directory"),
         (["metrics", "export", "nowhere", "--gateway", "h"], r"Error: pushgateway = 'h': must be an address such as"),
         (["metrics", "send"], r"Error: no Pushgateway is named; give --gateway"),
