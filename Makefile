@@ -1,5 +1,6 @@
 # make demo: everything end to end on this machine.   make test: what CI runs.
 .PHONY: setup demo test lint lock check-manifests bench-packing bench-sampler bench-cli bench-preview bench-trl bench-resume bench-load bench-sweep test-unsloth test-image
+.PHONY: setup demo test lint lock check-manifests bench-packing bench-sampler bench-soak bench-cli bench-preview bench-trl bench-resume bench-load test-unsloth test-image
 
 setup:
 	@scripts/setup_env.sh
@@ -31,6 +32,10 @@ bench-packing: setup
 
 bench-sampler: setup
 	@.venv/bin/python benchmarks/sampler_overhead.py
+
+# Whether samples are lost at 100 Hz on a busy machine; the bar is an hour.
+bench-soak: setup
+	@.venv/bin/python -m benchmarks.sampler_soak --seconds 3600
 
 bench-cli: setup
 	@.venv/bin/python benchmarks/cli_start.py

@@ -77,7 +77,7 @@ def start(launch: Launch, progress: Progress | None = None) -> None:
     with log.open("ab") as errors:
         # A session of its own: Ctrl-C reaches this process alone, which then ends the workload in good order.
         process = subprocess.Popen(launch.command, stdout=subprocess.PIPE, stderr=errors, env=env, start_new_session=True, text=True)
-    with _ending(process):
+    with ending(process, "the workload"):
         note_process(launch.folder, process.pid)
         assert process.stdout
         for line in process.stdout:
@@ -121,8 +121,8 @@ def failure(folder: Path, code: int) -> str:
 
 
 @contextmanager
-def _ending(process: subprocess.Popen) -> Iterator[None]:
-    """However the body ends, the workload and all its processes end: asked first, then killed after 25 s, in which training writes a checkpoint."""
+def ending(process: subprocess.Popen, what: str) -> Iterator[None]:
+    """However the body ends, a process (of its own session) and its children end: asked first, killed after 25 s, in which training saves."""
     try:
         yield
     finally:
@@ -134,7 +134,7 @@ def _ending(process: subprocess.Popen) -> Iterator[None]:
             process.poll()
             time.sleep(0.05)
         if _signal_group(process, signal.SIGKILL):
-            click.echo("the workload didn't end in 25 s and was killed", err=True)
+            click.echo(f"{what} didn't end in 25 s and was killed", err=True)
         process.wait()
 
 

@@ -3,7 +3,9 @@
 AKS installs the driver; these two it leaves to us. Facts: NVIDIA/k8s-device-plugin and NVIDIA/dcgm-exporter, their own manifests.
 """
 
+import hashlib
 from dataclasses import dataclass
+from pathlib import Path
 
 import pulumi
 
@@ -15,6 +17,8 @@ NAMESPACE = "ncdemo-gpu"
 DEVICE_PLUGIN = "nvcr.io/nvidia/k8s-device-plugin:v0.20.0@sha256:a61ba9fd8efb82f3a79f877f7580e02c1e8e7593f62473644bc9c79e315c3312"
 DCGM_EXPORTER = "nvcr.io/nvidia/k8s/dcgm-exporter:4.6.1-4.8.4-distroless"
 DCGM_PORT = 9400
+COUNTERS = Path(__file__).parent / "dcgm_counters.csv"
+COUNTERS_FOLDER = "/etc/ncdemo"
 
 
 @dataclass(frozen=True)
@@ -35,7 +39,9 @@ class GpuAgents(Component):
         m.apply(
             self, "device-plugin", daemon_set("device-plugin", device_plugin(), "/var/lib/kubelet/device-plugins"), args.provider, within
         )
-        m.apply(self, "dcgm", daemon_set("dcgm-exporter", dcgm(), "/var/lib/kubelet/pod-resources"), args.provider, within)
+        m.apply(self, "dcgm-counters", counters(), args.provider, within)
+        exporter = daemon_set("dcgm-exporter", dcgm(), "/var/lib/kubelet/pod-resources", counters())
+        m.apply(self, "dcgm", exporter, args.provider, within)
         # Azure's own Prometheus scrapes from kube-system.
         scrapers = [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": name}}} for name in ("monitoring", "kube-system")]
         m.apply(self, "policy", m.allow_from("scrapers-only", NAMESPACE, scrapers, [DCGM_PORT]), args.provider, within)
@@ -45,8 +51,9 @@ class GpuAgents(Component):
         self.done()
 
 
-def daemon_set(name: str, container: m.Manifest, kubelet_folder: str) -> m.Manifest:
+def daemon_set(name: str, container: m.Manifest, kubelet_folder: str, config: m.Manifest | None = None) -> m.Manifest:
     """Return a DaemonSet on GPU nodes, with the one folder of the kubelet that it needs."""
+    read = [{"name": "config", "configMap": {"name": config["metadata"]["name"]}}] if config else []
     own = {"app.kubernetes.io/name": name}
     container = {**container, "name": name, "imagePullPolicy": m.PULL}
     pod = {
@@ -56,7 +63,7 @@ def daemon_set(name: str, container: m.Manifest, kubelet_folder: str) -> m.Manif
         "automountServiceAccountToken": False,
         "securityContext": {"seccompProfile": {"type": "RuntimeDefault"}},
         "containers": [container],
-        "volumes": [{"name": "kubelet", "hostPath": {"path": kubelet_folder, "type": "Directory"}}],
+        "volumes": [{"name": "kubelet", "hostPath": {"path": kubelet_folder, "type": "Directory"}}, *read],
     }
     spec = {
         "selector": {"matchLabels": own},
@@ -66,6 +73,13 @@ def daemon_set(name: str, container: m.Manifest, kubelet_folder: str) -> m.Manif
     # Waiting would be for nodes that may never come.
     metadata = m.meta(name, NAMESPACE, annotations={"pulumi.com/skipAwait": "true"})
     return {"apiVersion": "apps/v1", "kind": "DaemonSet", "metadata": metadata, "spec": spec}
+
+
+def counters() -> m.Manifest:
+    """Return what the exporter exports, under a name that changes with it, so that the exporters start again."""
+    text = COUNTERS.read_text(encoding="utf-8")
+    name = f"dcgm-counters-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": m.meta(name, NAMESPACE), "data": {COUNTERS.name: text}}
 
 
 def device_plugin() -> m.Manifest:
@@ -84,6 +98,7 @@ def dcgm() -> m.Manifest:
         "image": DCGM_EXPORTER,
         "env": [
             {"name": "DCGM_EXPORTER_LISTEN", "value": f":{DCGM_PORT}"},
+            {"name": "DCGM_EXPORTER_COLLECTORS", "value": f"{COUNTERS_FOLDER}/{COUNTERS.name}"},
             {"name": "DCGM_EXPORTER_KUBERNETES", "value": "true"},
             {"name": "NODE_NAME", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}},
         ],
@@ -93,5 +108,8 @@ def dcgm() -> m.Manifest:
         "readinessProbe": m.http_probe("/health", DCGM_PORT, initialDelaySeconds=30, periodSeconds=15),
         "livenessProbe": m.http_probe("/health", DCGM_PORT, initialDelaySeconds=60, periodSeconds=30, failureThreshold=5),
         "resources": m.sized("200m", "512Mi"),
-        "volumeMounts": [{"name": "kubelet", "mountPath": "/var/lib/kubelet/pod-resources", "readOnly": True}],
+        "volumeMounts": [
+            {"name": "kubelet", "mountPath": "/var/lib/kubelet/pod-resources", "readOnly": True},
+            {"name": "config", "mountPath": COUNTERS_FOLDER, "readOnly": True},
+        ],
     }

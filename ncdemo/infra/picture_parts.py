@@ -9,7 +9,7 @@ from ncdemo.spec.sizes import find
 MakeBox = Callable[..., Any]
 Around = tuple[Any, str, str]
 """A box, the label of its arrow, and the arrow's way as seen from the network: to, from or both."""
-SERVERS = {"pushgateway": "Pushgateway", "prometheus": "Prometheus", "mlflow": "MLflow"}
+SERVERS = {"pushgateway": "Pushgateway", "prometheus": "Prometheus", "mlflow": "MLflow", "grafana": "Grafana"}
 
 
 def inside(rendered: Rendered, box: MakeBox) -> Any:
@@ -76,7 +76,8 @@ def service_boxes(rendered: Rendered, box: MakeBox) -> list[Any]:
     agents = [m["metadata"]["name"] for m in rendered.manifests() if m["kind"] == "DaemonSet"]
     if agents:
         found.append(box("GPU agents", [", ".join(agents)], css="service"))
-    servers = [SERVERS[m["metadata"]["name"]] for m in rendered.manifests() if m["kind"] == "StatefulSet"]
+    names = [m["metadata"]["name"] for m in rendered.manifests() if m["kind"] in ("StatefulSet", "Deployment")]
+    servers = [SERVERS[name] for name in names if name in SERVERS]
     return found + ([box("Monitoring", [", ".join(servers)], css="service")] if servers else [])
 
 

@@ -15,6 +15,7 @@ import pulumi_tls as tls
 from pulumi_azure_native import resources
 
 from ncdemo.infra.aks import Cluster, ClusterArgs
+from ncdemo.infra.alert_rules import rule_files
 from ncdemo.infra.azure_monitor import AzureMonitor, AzureMonitorArgs
 from ncdemo.infra.cloud_init import CUSTOM_DATA_BYTES
 from ncdemo.infra.component import Place, tags_of
@@ -122,9 +123,8 @@ def on_aks(stack: Stack, azure: Azure, hf_token: pulumi.Input[str] | None) -> Ou
         mlflow = Identity("identity-mlflow", IdentityArgs(place, "mlflow"))
         mlflow.grant(MLFLOW, "Storage Blob Data Contributor", azure.storage.containers[MLFLOW])
         mlflow.trust(cluster.issuer, MONITORING, MLFLOW_ACCOUNT)
-        args = MonitoringArgs(
-            spec.monitoring, provider, azure.image(stack, "mlflow"), azure.storage.account, mlflow.client_id, own_cluster=True
-        )
+        image, account = azure.image(stack, "mlflow"), azure.storage.account
+        args = MonitoringArgs(spec.monitoring, provider, image, account, mlflow.client_id, own_cluster=True, rules=rule_files(spec))
         Monitoring("monitoring", args)
     spaces = stack.namespaces
     made = {}
@@ -157,7 +157,8 @@ def existing_cluster(stack: Stack, hf_token: pulumi.Input[str] | None) -> Output
     provider = k8s.Provider("kubernetes", context=cluster.context, kubeconfig=cluster.kubeconfig, enable_server_side_apply=True)
     if spec.monitoring.in_cluster:
         image = image_ref(spec.images, "mlflow", local_repository(stack))
-        args = MonitoringArgs(spec.monitoring, provider, image, None, None, own_cluster=False, storage_class=cluster.storage_class)
+        own = {"own_cluster": False, "rules": rule_files(spec), "storage_class": cluster.storage_class}
+        args = MonitoringArgs(spec.monitoring, provider, image, None, None, **own)
         Monitoring("monitoring", args)
     shared = any(run.job.nodes > 1 for run in stack.jobs)
     made: list[pulumi.Resource] = [

@@ -8,8 +8,6 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from ncdemo.report.page import render
-from ncdemo.report.read import read_run
 from ncdemo.spec import SpecError
 
 __all__ = ["write_report"]
@@ -24,6 +22,10 @@ def write_report(runs: Sequence[Path], out: Path) -> Path:
         raise SpecError("no run directory given; give at least one, e.g. runs/demo")
     if out.is_dir():
         raise SpecError(f"{out}: is a folder; give the file to write, e.g. {out / 'report.html'}")
+    # Imported here alone: plots take a second and a half, and `ncdemo watch` needs none.
+    from ncdemo.report.page import render
+    from ncdemo.report.read import read_run
+
     html = render([read_run(Path(run)) for run in runs])
     partial = out.with_name(f".{out.name}.{os.getpid()}.partial")
     try:

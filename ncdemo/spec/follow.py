@@ -42,15 +42,31 @@ class Follow:
             return
 
 
-def last_record(path: Path) -> dict[str, Any] | None:
-    """Return the last whole record of a JSON Lines file, read from its end; None without one."""
+def last_sample(path: Path) -> dict[str, Any] | None:
+    """Return the newest whole Sample of samples.jsonl, read from its end; None without one.
+
+    At high rates most samples are too close to the one before for CPU, disk and network: these come from the second before it.
+    """
+    newest: dict[str, Any] | None = None
+    for sample in last_records(path):
+        if newest is None:
+            newest = sample
+        elif not any(value is None for value in newest.values()) or newest.get("time_s", 0.0) - sample.get("time_s", 0.0) > 1:
+            break
+        else:
+            newest |= {name: sample.get(name) for name, value in newest.items() if value is None}
+    return newest
+
+
+def last_records(path: Path) -> Iterator[dict[str, Any]]:
+    """Yield the last whole records of a JSON Lines file, from its end."""
     try:
         with path.open("rb") as file:
             file.seek(max(0, file.seek(0, 2) - TAIL_BYTES))
             lines = file.read().split(b"\n")[:-1]
     except OSError:
-        return None
-    return next((found for line in reversed(lines) if (found := _record(line)) is not None), None)
+        return
+    yield from (found for line in reversed(lines) if (found := _record(line)) is not None)
 
 
 def _record(line: bytes) -> dict[str, Any] | None:
@@ -89,20 +105,26 @@ class RunState:
         with suppress(OSError, ValueError, ValidationError):  # written anew at this moment, or by another version
             self.record = RunRecord.model_validate_json((self.folder / "result.json").read_bytes())
         for step in self._steps.new():
-            self.step = step
-            self.totals["steps"] = step.get("step", self.totals["steps"])
-            for name in ("examples", "tokens", "target_tokens", "step_time_s"):
-                self.totals[name] += step.get(name) or 0
-            self._reached(step.get("end_s"))
+            self.on_step(step)
         for evaluation in self._evals.new():
             self.evals.setdefault("first", evaluation)
             self.evals["last"] = evaluation
             self._reached(evaluation.get("end_s"))
         for request in self._requests.new():
-            counts = self.requests.setdefault(str(request.get("engine")), {True: 0, False: 0})
-            counts[bool(request.get("ok"))] += 1
-            self._reached(max([request.get("sent_s") or 0.0, *(request.get("chunk_s") or ())]))
-        self.sample = last_record(self.folder / "samples.jsonl") or self.sample
+            self.on_request(request)
+        self.sample = last_sample(self.folder / "samples.jsonl") or self.sample
+
+    def on_step(self, step: dict[str, Any]) -> None:
+        self.step = step
+        self.totals["steps"] = step.get("step", self.totals["steps"])
+        for name in ("examples", "tokens", "target_tokens", "step_time_s"):
+            self.totals[name] += step.get(name) or 0
+        self._reached(step.get("end_s"))
+
+    def on_request(self, request: dict[str, Any]) -> None:
+        counts = self.requests.setdefault(str(request.get("engine")), {True: 0, False: 0})
+        counts[bool(request.get("ok"))] += 1
+        self._reached(max([request.get("sent_s") or 0.0, *(request.get("chunk_s") or ())]))
 
     @property
     def running(self) -> bool:

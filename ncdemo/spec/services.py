@@ -76,8 +76,16 @@ class Monitoring(Spec):
     """Prometheus keeps so much."""
     volume_gib: Annotated[int, Field(ge=8, le=4096)] = 32
     """Disk of Prometheus, and of MLflow's database."""
+    grafana: bool = False
+    """Grafana with our dashboards beside them, reached by kubectl port-forward alone; needs in_cluster."""
     azure_monitor: bool = False
     """Azure Monitor workspace too, fed by AKS's managed Prometheus."""
+
+    @model_validator(mode="after")
+    def _grafana_has_data(self) -> "Monitoring":
+        if self.grafana and not self.in_cluster:
+            raise ValueError("grafana shows what in_cluster's Prometheus holds; set in_cluster: true too")
+        return self
 
 
 class CostGuard(Spec):

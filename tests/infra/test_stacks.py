@@ -22,6 +22,7 @@ import pulumi
 
 from ncdemo.infra import program
 from ncdemo.infra.component import Component
+from ncdemo.infra.grafana import dashboards
 from ncdemo.infra.policy import findings
 from ncdemo.infra.render import Rendered, record, render
 from ncdemo.infra.show import as_json, as_text, rendered_files, yaml_text
@@ -46,7 +47,7 @@ EXISTING = {
     "target": "kubernetes",
     "kubernetes": {"context": "kind-dev", "node_selector": {"pool": "gpu"}, "queue": "team"},
     "images": {"repository": "registry.example/ncdemo"},
-    "monitoring": {"in_cluster": True},
+    "monitoring": {"in_cluster": True, "grafana": True},
     "jobs": [
         {"name": "tune", "config": "workloads/configs/training/lora.yaml", "nodes": 2},
         {"name": "bench", "config": "workloads/configs/inference/demo.yaml", "gpus": 0},
@@ -85,12 +86,14 @@ def ids(found: Rendered) -> dict[str, str]:
 
 
 def body(found: Rendered) -> dict[str, Any]:
-    """Return what a stack registers, with each cloud-init as text."""
+    """Return what a stack registers, with each cloud-init as text, and for each dashboard the file that it equals."""
     resources = []
     for resource in found.resources:
         inputs = copy.deepcopy(resource.inputs)
         if "customData" in inputs.get("osProfile", {}):
             inputs["osProfile"]["customData"] = base64.b64decode(inputs["osProfile"]["customData"]).decode()
+        data = inputs.get("data") or {}
+        data.update({name: f"= ncdemo/infra/dashboards/{name}" for name, text in dashboards().items() if data.get(name) == text})
         resources.append({"name": resource.name, "type": resource.type, **({"inputs": inputs} if inputs else {})})
     return {"resources": resources, "outputs": found.outputs}
 

@@ -2,17 +2,19 @@
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
+from itertools import pairwise
 
 import psutil
 import pytest
 
 from ncdemo.spec.result import GpuSample, Sample
 from workloads.metrics.gpus import _gpu
-from workloads.metrics.readings import Readings, Tree
+from workloads.metrics.readings import Readings, Tree, descendants
 from workloads.metrics.sampler import Sampler
 
 BUSY = [sys.executable, "-c", "while True: pass"]
@@ -212,3 +214,37 @@ def test_a_rate_of_zero_by_hand_is_refused(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, timeout=10)
     assert done.returncode == 2
     assert "--hz 0.0: must be more than 0, e.g. 2" in done.stderr
+
+
+def test_at_100_hz_every_tick_is_written_or_counted(tmp_path, samples, until, capfd):
+    """The soak in short: python -m benchmarks.sampler_soak --seconds 3600"""
+    path = tmp_path / "samples.jsonl"
+    with Sampler(path, 100, time.perf_counter_ns()):
+        until(lambda: lines(path))
+        time.sleep(3)
+    skipped = re.search(r"of (\d+) samples (\d+) were late and skipped, 0 could not be written", capfd.readouterr().err)
+    taken = samples(path)
+    if skipped:  # a busy machine; the last one is the one at the end
+        assert len(taken) == int(skipped[1]) - int(skipped[2]) + 1
+    else:
+        assert max(after.time_s - before.time_s for before, after in pairwise(taken)) < 0.02
+    assert 310 > len(taken) > 30
+
+
+FAMILY = """
+import subprocess, sys, threading
+child = [sys.executable, "-c", "import subprocess; subprocess.run(['sleep', '30'])"]
+threading.Thread(target=lambda: subprocess.run(child)).start()
+subprocess.run(["sleep", "30"])
+"""
+
+
+def test_descendants_are_those_of_all_threads_and_generations(until):
+    with process(sys.executable, "-c", FAMILY) as started:
+        root = psutil.Process(started.pid)
+        try:
+            until(lambda: len(root.children(recursive=True)) == 3)
+            assert set(descendants(root)) == set(root.children(recursive=True))
+        finally:
+            for child in root.children(recursive=True):
+                child.kill()

@@ -29,6 +29,11 @@ def servers() -> Any:
     return _module(Path(__file__).parent / "servers.py")
 
 
+@pytest.fixture(scope="session")
+def observed() -> Any:
+    return _module(Path(__file__).parent / "observed.py")
+
+
 @pytest.fixture(autouse=True)
 def _own_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NCDEMO_RUNS", str(tmp_path / "runs"))

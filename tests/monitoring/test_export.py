@@ -185,3 +185,15 @@ def test_a_gateway_that_is_down_is_exit_75_and_one_line(train_run, capsys, serve
 def test_a_folder_that_is_no_run_is_one_line(tmp_path):
     with pytest.raises(SpecError, match=r"is not a run directory \(it has no result\.json\)"):
         export_run(tmp_path, "http://127.0.0.1:1")
+
+
+def test_at_high_rates_the_cpu_is_that_of_the_second_before(train_run, gateway, scrape):
+    folder = train_run("fast")
+    last = json.loads((folder / "samples.jsonl").read_text().splitlines()[-1])
+    bare = {name: None for name in last if name.endswith(("_pct", "_per_s"))} | {"process_rss_bytes": 5}
+    with (folder / "samples.jsonl").open("a") as lines:
+        lines.writelines(json.dumps(last | bare | {"time_s": last["time_s"] + n / 100}) + "\n" for n in range(1, 9))
+    assert export_run(folder, gateway)
+    seen = scrape(gateway)
+    assert of(seen, "ncdemo_host_cpu_busy_ratio") == [pytest.approx(last["cpu_pct"] / 100)]
+    assert of(seen, "ncdemo_process_resident_memory_bytes") == [5]

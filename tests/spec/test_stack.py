@@ -86,6 +86,7 @@ MISTAKES = [
     ("ncdemo:cost_guard: {shutdown_utc: 19:00}", f"2: .*shutdown_utc = 19:00: {BASE_60}; write a plain number, or quote it"),
     ("ncdemo:cost_guard: {shutdown_utc: '25:00'}", "2: cost_guard.shutdown_utc = '25:00': must be a time in quotes, 00:00 to 23:59, in UTC"),
     ("ncdemo:cost_guard: {alert_emails: [me]}", "2: cost_guard.alert_emails.0 = 'me': must be an e-mail address"),
+    ("ncdemo:monitoring: {grafana: true}", "2: monitoring.grafana = true: .*grafana shows what in_cluster's Prometheus holds; set in_cluster: true too"),
     # The file
     ("ncdemo:poolz: []", r"2: poolz = \[\]: unknown key; did you mean pools\? Allowed here: aks, cost_guard, "),
     ("ncdemo:jobs: 3", "2: jobs = 3: must be a list, each a mapping with keys from: config, "),

@@ -20,7 +20,7 @@ from workloads.metrics.gpus import Gpus
 MIN_RATE_S = 0.025
 """Kernel CPU counters tick every 10 ms: over less than this a rate is noise, so it is left for the next sample."""
 LIST_S = 1.0
-"""Listing descendants reads every process of the machine, the dearest reading by far: no more often than this."""
+"""Descendants are listed no more often than this: of a run with many threads it is the dearest reading."""
 
 _said: set[str] = set()
 
@@ -124,7 +124,7 @@ class Tree:
         dt_s, self._read_s = now_s - self._read_s, now_s
         if now_s - self._listed_s >= LIST_S:
             self._listed_s = now_s
-            members = [self._root, *self._root.children(recursive=True)] if self.alive() else []
+            members = [self._root, *descendants(self._root)] if self.alive() else []
             self._spent = {p: self._spent.get(p, -1.0) for p in members if p.pid != os.getpid()}
         for process, before in list(self._spent.items()):
             try:
@@ -146,6 +146,32 @@ class Tree:
             self._spent[process] = spent
         if self._root in self._spent:
             self.cpu_s, self.rss_bytes = cpu_s, rss_bytes
+
+
+def descendants(root: psutil.Process) -> list[psutil.Process]:
+    """Return all children of a process, theirs too.
+
+    Linux says each thread's children by itself; psutil reads every process of the machine, longer than the 10 ms between two samples
+    at 100 Hz. A kernel without it (CONFIG_PROC_CHILDREN) is asked psutil's way.
+    """
+    if not os.path.exists(f"/proc/{root.pid}/task/{root.pid}/children"):
+        return root.children(recursive=True)
+    found, todo = [], [root.pid]
+    while todo:
+        for pid in _children(todo.pop()):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                found.append(psutil.Process(pid))
+                todo.append(pid)
+    return found
+
+
+def _children(pid: int) -> list[int]:
+    children: list[int] = []
+    with contextlib.suppress(OSError):  # it has ended
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            with contextlib.suppress(OSError), open(f"/proc/{pid}/task/{thread}/children") as file:
+                children += map(int, file.read().split())
+    return children
 
 
 def _rate(before: float | None, now: float | None, dt_s: float | None) -> float | None:

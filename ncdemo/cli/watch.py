@@ -1,0 +1,68 @@
+"""`ncdemo watch`: a run as it goes, on one screen, from nothing but its folder; it neither slows the run nor touches it."""
+
+import sys
+import time
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.live import Live
+
+from ncdemo.cli.watch_screen import line, screen, status
+from ncdemo.report.watched import Watched
+from ncdemo.spec.base import SpecError
+from ncdemo.spec.paths import runs_dir
+
+
+@click.command("watch")
+@click.argument("run", required=False, type=click.Path(path_type=Path))
+@click.option("--once", is_flag=True, help="Print one screen and end.")
+@click.option("--every-s", default=1.0, show_default=True, type=click.FloatRange(0.1, 3600), help="Between two looks.")
+def command(run: Path | None, once: bool, every_s: float) -> None:
+    """Follow a run until it ends [default: the newest under runs/]; exit 0 when it is finished, else 1.
+
+    Where the output is no terminal, a line is printed whenever there is something new.
+    """
+    watched = Watched(run or _newest())
+    watched.update()
+    console = Console(highlight=False, markup=False)
+    if once:
+        console.print(screen(watched))
+        return
+    if console.is_terminal:
+        _live(watched, console, every_s)
+    else:
+        _lines(watched, every_s)
+        if status(watched) != "finished":
+            console.print(screen(watched))
+    if status(watched) != "finished":
+        sys.exit(1)
+
+
+def _live(watched: Watched, console: Console, every_s: float) -> None:
+    # No thread redraws it: the screen is made when there has been a look.
+    with Live(screen(watched), console=console, auto_refresh=False) as live:
+        while watched.running and not watched.gone:
+            time.sleep(every_s)
+            watched.update()
+            live.update(screen(watched), refresh=True)
+
+
+def _lines(watched: Watched, every_s: float) -> None:
+    shown = None
+    while True:
+        mark = (watched.record, watched.done, watched.progress_s, len(watched.cells), watched.gone)
+        if mark != shown:
+            click.echo(line(watched))
+            shown = mark
+        if not watched.running or watched.gone:
+            return
+        time.sleep(every_s)
+        watched.update()
+
+
+def _newest() -> Path:
+    found = sorted(runs_dir().glob("*/result.json"), key=lambda path: path.stat().st_mtime)
+    if not found:
+        raise SpecError(f"{runs_dir()}: holds no run yet; give the folder of one")
+    return found[-1].parent

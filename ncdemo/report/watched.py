@@ -1,0 +1,134 @@
+"""A run directory as somebody watches it: how far it is, its newest figures, whether it still lives, and the end of its log.
+
+watched = Watched(Path("runs/demo")); watched.update(); watched.done, watched.total
+"""
+
+import re
+import time
+from collections import deque
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from ncdemo.spec import BenchSpec, TrainSpec
+from ncdemo.spec.base import SpecError
+from ncdemo.spec.follow import TAIL_BYTES, Follow, RunState
+from ncdemo.spec.ledger import CELLS_FILE
+from ncdemo.spec.load import load_spec
+from ncdemo.spec.sweep import cells
+
+SILENT_S = 30.0
+"""Nothing written for so long, though samples are: the run was killed, as the sampler ends with it."""
+RECENT_S = 30.0
+"""Of a benchmark's tokens per second while it runs."""
+MOST_LOSSES = 4096
+ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+
+
+class Watched(RunState):
+    """Beside what RunState knows: the losses so far, the cells done, and what was planned."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.losses: list[float] = []
+        """Of all steps, thinned out when they become many."""
+        self.cells: dict[str, dict[str, Any]] = {}
+        """Ledger key -> Cell, in the order in which they ended."""
+        self.first_end_s: float | None = None
+        self.spec = _spec(folder)
+        self.total = _total(self.spec)
+        """Steps or cells that the spec asks for; None where only the run knows (epochs, a search)."""
+        self._every, self._since = 1, 0
+        self._ledger = Follow(folder / CELLS_FILE)
+        self._tokens: deque[tuple[float, int]] = deque(maxlen=10_000)
+
+    def update(self) -> None:
+        super().update()
+        for entry in self._ledger.new():
+            if isinstance(entry.get("cell"), dict):
+                self.cells[str(entry.get("key"))] = entry["cell"]
+
+    def on_step(self, step: dict[str, Any]) -> None:
+        super().on_step(step)
+        self.first_end_s = self.first_end_s or step.get("end_s")
+        self._since += 1
+        if self._since >= self._every and isinstance(step.get("loss"), int | float):
+            self.losses.append(step["loss"])
+            self._since = 0
+        if len(self.losses) >= MOST_LOSSES:
+            self.losses, self._every = self.losses[::2], self._every * 2
+
+    def on_request(self, request: dict[str, Any]) -> None:
+        super().on_request(request)
+        if chunks := request.get("chunk_s"):
+            self._tokens.append((chunks[-1], request.get("output_tokens") or 0))
+
+    @property
+    def done(self) -> int:
+        """Steps or cells."""
+        return len(self.cells) if self.record and self.record.kind == "bench" else int(self.totals["steps"])
+
+    @property
+    def age_s(self) -> float:
+        """How long the run takes, or took."""
+        if self.record is None:
+            return 0.0
+        return self.record.duration_s if self.record.duration_s is not None else max(0.0, time.time() - (self.started or 0.0))
+
+    @property
+    def left_s(self) -> float | None:
+        """What the remaining steps take at the pace so far; None of a benchmark, whose cells take unequal times."""
+        if not self.running or self.total is None or self.first_end_s is None or self.done < 2:
+            return None
+        return (self.total - self.done) * (self.step.get("end_s", 0.0) - self.first_end_s) / (self.done - 1)
+
+    @property
+    def output_tokens_per_s(self) -> float | None:
+        """Output tokens of the requests that ended in the last 30 s before the newest, per second."""
+        if len(self._tokens) < 2:
+            return None
+        last = max(end_s for end_s, _ in self._tokens)
+        recent = [(end_s, tokens) for end_s, tokens in self._tokens if end_s > last - RECENT_S]
+        span_s = last - min(end_s for end_s, _ in recent)
+        return sum(tokens for _, tokens in recent) / span_s if span_s > 0 else None
+
+    @property
+    def silent_s(self) -> float:
+        """Since something was written in its folder."""
+        newest = 0.0
+        for path in self.folder.iterdir():
+            with suppress(OSError):
+                newest = max(newest, path.stat().st_mtime)
+        return max(0.0, time.time() - newest)
+
+    @property
+    def gone(self) -> bool:
+        """Whether it says it runs, and does not: it takes samples, and none has come for long."""
+        hz = self.spec.telemetry.sample_hz if self.spec else 0.0
+        return self.running and bool(self.sample) and hz > 0 and self.silent_s > max(SILENT_S, 10 / hz)
+
+    def log(self, lines: int) -> list[str]:
+        """Return the last lines of log.txt, without what would move a terminal's cursor; of a bar that is drawn over itself, the last."""
+        try:
+            with (self.folder / "log.txt").open("rb") as file:
+                file.seek(max(0, file.seek(0, 2) - TAIL_BYTES))
+                text = file.read().decode("utf-8", errors="replace")
+        except OSError:
+            return []
+        found = [ESCAPES.sub("", line.rstrip("\r").rpartition("\r")[2]) for line in text.split("\n")]
+        found = ["".join(c for c in line if c.isprintable() or c == " ") for line in found]
+        return [line for line in found if line.strip()][-lines:]
+
+
+def _spec(folder: Path) -> TrainSpec | BenchSpec | None:
+    """Return the run's spec; None when this version can't read it, which costs no more than the totals."""
+    for model in (TrainSpec, BenchSpec):
+        with suppress(SpecError):
+            return load_spec(folder / "spec.yaml", model)
+    return None
+
+
+def _total(spec: TrainSpec | BenchSpec | None) -> int | None:
+    if isinstance(spec, BenchSpec):
+        return None if spec.search else len(cells(spec))
+    return spec.train.max_steps if spec else None

@@ -1,0 +1,212 @@
+"""ncdemo watch on runs that go on, end, fail and are killed: real processes write the folders."""
+
+import io
+import json
+import os
+import pty
+import re
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from rich.console import Console
+
+from ncdemo.cli.watch_screen import line, screen, sparkline
+from ncdemo.report.watched import MOST_LOSSES, Watched
+from ncdemo.spec import BenchSpec, TrainSpec, dump_spec
+from ncdemo.spec.result import StepRecord
+
+WRITER = """
+import sys, time
+from pathlib import Path
+from ncdemo.spec import TrainSpec, load_spec
+from ncdemo.spec.result import EvalRecord, StepRecord
+from workloads.run import open_run
+folder, seconds, ends = Path(sys.argv[1]), float(sys.argv[2]), sys.argv[3]
+spec = load_spec(folder / "spec.yaml", TrainSpec)
+with open_run(folder, spec) as run:
+    run.append("evals.jsonl", EvalRecord(step=0, end_s=run.now(), loss=2.5, perplexity=12, token_accuracy=0.4, target_tokens=9, eval_time_s=0.1))
+    for n in range(1, 6):
+        time.sleep(seconds / 5)
+        run.append("steps.jsonl", StepRecord(step=n, end_s=run.now(), step_time_s=seconds / 5, loss=3 / n, learning_rate=1e-3, grad_norm=1,
+                   tokens=900, target_tokens=600, examples=4, tokens_per_s=900 / seconds * 5))
+        with (folder / "log.txt").open("a") as log:
+            log.write(f"\\x1b[31mstep {n}\\x1b[0m is done\\n")
+    if ends == "fails":
+        raise ValueError("the data ran out")
+    if ends == "torn":
+        with (folder / "steps.jsonl").open("a") as steps:
+            steps.write('{"step": 6, "end')
+        time.sleep(60)
+"""
+COMMAND = [sys.executable, "-m", "ncdemo", "watch"]
+
+
+def prepared(folder: Path, **telemetry: object) -> Path:
+    folder.mkdir(parents=True)
+    spec = TrainSpec.model_validate({"train": {"max_steps": 5}, "telemetry": {"mlflow_uri": None, "sample_hz": 20, **telemetry}})
+    (folder / "spec.yaml").write_text(dump_spec(spec))
+    return folder
+
+
+def writing(folder: Path, seconds: float, ends: str) -> subprocess.Popen:
+    return subprocess.Popen([sys.executable, "-c", WRITER, folder, str(seconds), ends], stderr=subprocess.DEVNULL)
+
+
+def until(happened, within_s: float = 20):
+    end = time.monotonic() + within_s
+    while not (found := happened()):
+        assert time.monotonic() < end, f"didn't happen within {within_s} s"
+        time.sleep(0.05)
+    return found
+
+
+def text(run: Watched, width: int = 100) -> str:
+    console = Console(width=width, highlight=False, markup=False, file=io.StringIO())
+    console.print(screen(run))
+    return "".join(row.rstrip() + "\n" for row in console.file.getvalue().splitlines())
+
+
+def seen(folder: Path) -> Watched:
+    run = Watched(folder)
+    run.update()
+    return run
+
+
+def test_a_run_is_followed_to_its_end_in_plain_lines(tmp_path: Path) -> None:
+    folder = prepared(tmp_path / "runs" / "r")
+    with writing(folder, 3, "well"):
+        until((folder / "result.json").is_file)
+        done = subprocess.run([*COMMAND, folder, "--every-s", "0.2"], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = done.stdout.splitlines()
+    assert "\x1b" not in done.stdout
+    assert len(lines) >= 4
+    assert "running" in lines[0]
+    assert re.search(r"finished  5 of 5 steps  loss 0\.6  tokens/s 1,500  held-out loss 2\.5  CPU .* %.*  memory .* GiB", lines[-1])
+    assert any(re.search(r"running  [1-4] of 5 steps, .* s left|running  [1-4] of 5 steps", each) for each in lines)
+
+
+def test_a_terminal_shows_one_screen_that_is_drawn_again(tmp_path: Path) -> None:
+    folder = prepared(tmp_path / "runs" / "r")
+    leader, follower = pty.openpty()
+    env = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "100", "LINES": "40"}
+    with writing(folder, 3, "well"):
+        until((folder / "result.json").is_file)
+        with subprocess.Popen([*COMMAND, folder, "--every-s", "0.2"], stdout=follower, stderr=follower, env=env) as shown:
+            os.close(follower)
+            output = b"".join(read(leader))
+            assert shown.wait(20) == 0
+    drawn = output.decode()
+    assert drawn.count("\x1b[2K") > 10, "lines are wiped and drawn again"
+    last = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", drawn[drawn.rindex("\x1b[2K") :])
+    for part in ("finished", "5 of 5 steps", "held-out loss", "step 5 is done", "━━━━"):
+        assert part in last
+
+
+def read(leader: int) -> Iterator[bytes]:
+    while select.select([leader], [], [], 30)[0]:
+        try:
+            yield os.read(leader, 65536)
+        except OSError:  # the other end is closed
+            return
+
+
+def test_a_run_that_fails_is_exit_1_with_its_reason_and_log(tmp_path: Path) -> None:
+    folder = prepared(tmp_path / "runs" / "r")
+    writing(folder, 0.5, "fails").wait(60)
+    done = subprocess.run([*COMMAND, folder], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert "ValueError: the data ran out" in done.stdout
+    assert "step 5 is done" in done.stdout
+    assert "\x1b" not in done.stdout, "what a log has of colours stays there"
+
+
+def test_a_killed_run_is_told_from_one_that_lives(tmp_path: Path) -> None:
+    folder = prepared(tmp_path / "runs" / "r")
+    with writing(folder, 0.5, "torn") as process:
+        until(lambda: (folder / "steps.jsonl").exists() and "end" in (folder / "steps.jsonl").read_text().splitlines()[-1][-6:])
+        until(lambda: (folder / "samples.jsonl").exists() and (folder / "samples.jsonl").read_text().count("\n") > 2)
+        alive = seen(folder)
+        assert (alive.done, alive.running, alive.gone) == (5, True, False), "the torn step isn't counted"
+        process.send_signal(signal.SIGKILL)
+    time.sleep(0.5)
+    for path in folder.iterdir():  # a minute later
+        os.utime(path, (time.time() - 60, time.time() - 60))
+    assert seen(folder).gone
+    done = subprocess.run([*COMMAND, folder], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert re.search(
+        r"It says it runs, but wrote nothing for 6\d\.?\d* s: it was killed, or its machine is gone\.", " ".join(done.stdout.split())
+    )
+    once = subprocess.run([*COMMAND, folder, "--once"], capture_output=True, text=True, timeout=60)
+    assert (once.returncode, once.stderr) == (0, "")
+    assert once.stdout.startswith("r  train  gone  ")
+
+
+def test_the_newest_run_is_taken_where_none_is_named(tmp_path: Path) -> None:
+    for n, name in enumerate(("old", "new")):
+        folder = prepared(tmp_path / "runs" / name, sample_hz=0)
+        writing(folder, 0.1, "well").wait(60)
+        os.utime(folder / "result.json", (1e9 + n, 1e9 + n))
+    done = subprocess.run([*COMMAND, "--once"], capture_output=True, text=True, env={**os.environ, "NCDEMO_RUNS": str(tmp_path / "runs")})
+    assert done.stdout.startswith("new  train  finished")
+
+
+def test_a_benchmark_shows_its_cells_and_requests(bench_run) -> None:
+    folder = bench_run(flaw=True)
+    record = json.loads((folder / "result.json").read_text())
+    with (folder / "cells.jsonl").open("w") as ledger:
+        ledger.write(json.dumps({"spec_hash": record["spec_hash"]}) + "\n")
+        for n, cell in enumerate(record["bench"]["cells"][:5]):
+            ledger.write(json.dumps({"key": str(n), "cell": cell, "requests_bytes": 0, "end_s": 1.0, "wall_s": 1.0}) + "\n")
+        ledger.write('{"key": "5", "cell": {"engi')
+    (folder / "result.json").write_text(json.dumps(record | {"status": "running", "duration_s": None, "bench": None}))
+    run = seen(folder)
+    shown = text(run)
+    assert "bench  bench  running" in shown
+    assert "5 of 8 cells" in shown
+    assert re.search(r"vllm requests +63, 1 failed\n", shown)
+    assert re.search(r"vllm +concurrency 8 +0 +[\d,.]+ +[\d,.]+ ms +[\d,.]+ ms +[\d.]+ +1\n", shown)
+    assert "output tokens/s" in shown
+    assert "5 of 8 cells" in line(run)
+
+
+def test_gpus_that_answer_and_one_that_is_lost(train_run) -> None:
+    shown = text(seen(train_run("r", gpus=2, lost=1)))
+    assert re.search(r"GPU 0 +\d\d\.\d %, [\d.]+ GiB, \d+ W, 60 °C\n", shown)
+    assert re.search(r"GPU 1 +NVML says: GPU is lost\n", shown)
+
+
+def test_a_search_and_epochs_have_no_total(train_run) -> None:
+    folder = train_run("r")
+    (folder / "spec.yaml").write_text("kind: train\ntrain: {epochs: 2}\n")
+    assert seen(folder).total is None
+    assert "60 steps" in text(seen(folder))
+    (folder / "spec.yaml").write_text("kind: bench\nmode: server\nengines: [vllm]\nsearch: {}\nprompts: {count: 500}\n")
+    run = seen(folder)
+    assert (type(run.spec), run.total) == (BenchSpec, None)
+    (folder / "spec.yaml").write_text("kind: bench\nname: [")
+    assert (seen(folder).spec, seen(folder).total) == (None, None)
+
+
+def test_very_many_losses_are_thinned_and_drawn_in_a_line(tmp_path: Path, train_run) -> None:
+    folder = train_run("r")
+    one = StepRecord.model_validate_json((folder / "steps.jsonl").read_text().splitlines()[0])
+    with (folder / "steps.jsonl").open("a") as steps:
+        steps.writelines(one.model_copy(update={"step": n, "loss": 1e4 - n}).model_dump_json() + "\n" for n in range(61, 10_000))
+    run = seen(folder)
+    assert (run.done, len(run.losses) < MOST_LOSSES) == (9999, True)
+    assert sparkline([1.0] * 3) == "▁▁▁"
+    drawn = sparkline([float(n) for n in range(480)])
+    assert (len(drawn), drawn[0], drawn[-1]) == (48, "▁", "█")
+
+
+def test_a_log_that_draws_over_itself_shows_what_was_drawn_last(train_run) -> None:
+    folder = train_run("r")
+    (folder / "log.txt").write_bytes(b"first\n\x1b[2J\x1b[31mred\x1b[0m\x07\nloading 1%\rloading 50%\rloading 99%\n\n\xff bytes\n")
+    assert seen(folder).log(3) == ["red", "loading 99%", "\ufffd bytes"]
