@@ -1,6 +1,7 @@
 # make demo: everything end to end on this machine.   make test: what CI runs.
 .PHONY: setup demo test lint lock check-manifests bench-packing bench-sampler bench-cli bench-preview bench-trl bench-resume bench-load bench-sweep test-unsloth test-image
 .PHONY: setup demo test lint lock check-manifests bench-packing bench-sampler bench-soak bench-cli bench-preview bench-trl bench-resume bench-load test-unsloth test-image
+.PHONY: setup demo test lint lock check-manifests bench-packing bench-sampler bench-cli bench-preview bench-trl bench-resume bench-checkpoint bench-loop bench-load test-unsloth test-image
 
 setup:
 	@scripts/setup_env.sh
@@ -47,6 +48,12 @@ bench-trl: setup
 bench-resume: setup
 	@.venv/bin/python benchmarks/kill_soak.py --kills 50 --ranks 1
 	@.venv/bin/python benchmarks/kill_soak.py --kills 50 --ranks 2
+
+bench-checkpoint: setup
+	@.venv/bin/python -m benchmarks.checkpoint_stall
+
+bench-loop: setup
+	@.venv/bin/python -m benchmarks.loop_overhead
 
 # Ours beside vLLM's client, aiperf and guidellm, as far as they are installed (benchmarks/load_tools.py says how); four minutes.
 bench-load: setup

@@ -49,6 +49,8 @@ class Accelerate(Spec):
 
     sharding: Literal["none", "fsdp2"] = "none"
     """Each rank holds all (DDP), or weights, gradients and optimizer state are spread over ranks (FSDP2)."""
+    config_file: NonEmpty | None = None
+    """An Accelerate config in YAML, merged with what this spec says; a contradiction is an error."""
 
 
 class DeepSpeed(Spec):

@@ -16,6 +16,7 @@ from ncdemo.spec.base import SpecError
 from ncdemo.spec.job import JOB_MODULE, node_count
 from ncdemo.spec.train import TrainSpec
 from workloads.run import main_guard
+from workloads.training.accelerate.config import options
 from workloads.training.core.host import HostCopy
 from workloads.training.core.main import run_rank
 from workloads.training.core.model import load_model
@@ -35,11 +36,12 @@ class Accelerate:
         device = torch.device("cpu" if cpu else "cuda")
         self.precision = resolve_precision(train, device)
         self._host = HostCopy()
+        nodes = node_count(os.environ)
+        self._options = options(train, precision=self.precision, nodes=nodes, cpu=cpu)
         self._accelerator = self._start(cpu, "bf16" if self.precision == "bf16" else "no")
         self.rank, self.world_size = self._accelerator.process_index, self._accelerator.num_processes
         self.device = self._accelerator.device
         # The launcher falls back to one process in silence (e.g. --cpu --num_processes 2).
-        nodes = node_count(os.environ)
         if self.world_size != nodes * train.processes:
             where = f" on each of {nodes} nodes" if nodes > 1 else ""
             start = f"`python -m {JOB_MODULE}` on each node" if nodes > 1 else "`ncdemo train accelerate`"

@@ -31,7 +31,8 @@ class Fsdp2(Accelerate):
         # Gradients are summed in fp32, as DDP's are; without efficient loading each rank reads the weights itself.
         policy = MixedPrecisionPolicy(torch.bfloat16, torch.float32) if mixed_precision == "bf16" else None
         plugin = FullyShardedDataParallelPlugin(
-            fsdp_version=2, auto_wrap_policy="transformer_based_wrap", cpu_ram_efficient_loading=False, mixed_precision_policy=policy
+            fsdp_version=2, auto_wrap_policy="transformer_based_wrap", cpu_ram_efficient_loading=False, mixed_precision_policy=policy,
+            **self._options,
         )  # fmt: skip
         accelerator = Accelerator(cpu=cpu, mixed_precision=mixed_precision, fsdp_plugin=plugin)
         if accelerator.num_processes == 1:
