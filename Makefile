@@ -2,6 +2,7 @@
 .PHONY: setup demo test lint lock check-manifests bench-packing bench-sampler bench-cli bench-preview bench-trl bench-resume bench-load bench-sweep test-unsloth test-image
 .PHONY: setup demo test lint lock check-manifests bench-packing bench-sampler bench-soak bench-cli bench-preview bench-trl bench-resume bench-load test-unsloth test-image
 .PHONY: setup demo test lint lock check-manifests bench-packing bench-sampler bench-cli bench-preview bench-trl bench-resume bench-checkpoint bench-loop bench-load test-unsloth test-image
+.PHONY: setup demo test lint lock check-manifests bench-packing bench-sampler bench-soak bench-cli bench-preview bench-trl bench-resume bench-load test-unsloth test-ui test-image
 
 setup:
 	@scripts/setup_env.sh
@@ -16,6 +17,11 @@ test: setup
 test-unsloth:
 	@scripts/setup_env.sh --extra train --extra demo --extra unsloth --venv .venv-unsloth
 	@.venv-unsloth/bin/python -m pytest tests/training/test_unsloth.py
+
+# So has MLflow's server.
+test-ui:
+	@scripts/setup_env.sh --extra mlflow --venv .venv-mlflow
+	@.venv-mlflow/bin/python -m pytest tests/cli/test_ui.py
 
 # The Dockerfile built and run without Docker; as root, with Debian's buildah and mmdebstrap.
 test-image: setup

@@ -82,7 +82,7 @@ def figures(run: Watched, *, curve: bool = True) -> Rows:
         yield "held-out loss", first if first == last else f"{first} -> {last}"
     for engine, counts in run.requests.items():
         yield f"{engine} requests", f"{counts[True]:,}" + (f", {counts[False]:,} failed" if counts[False] else "")
-    if run.output_tokens_per_s:
+    if run.running and run.output_tokens_per_s:
         yield "output tokens/s", f"{number(run.output_tokens_per_s, 3)} (last 30 s)" if curve else number(run.output_tokens_per_s, 3)
 
 

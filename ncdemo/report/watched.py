@@ -96,9 +96,10 @@ class Watched(RunState):
     def silent_s(self) -> float:
         """Since something was written in its folder."""
         newest = 0.0
-        for path in self.folder.iterdir():
-            with suppress(OSError):
-                newest = max(newest, path.stat().st_mtime)
+        with suppress(OSError):  # the folder has been moved away
+            for path in self.folder.iterdir():
+                with suppress(OSError):  # replaced at this moment
+                    newest = max(newest, path.stat().st_mtime)
         return max(0.0, time.time() - newest)
 
     @property

@@ -29,17 +29,28 @@ class Seen:
     """A Prometheus to ask; what is scraped, recorded or evaluated only in a moment is waited for."""
 
     def __init__(self, url: str) -> None:
-        self._url, self._until = url, time.monotonic() + 20
+        self._url, self._until = url, time.monotonic() + 40
 
     def get(self, path: str, **query: str) -> Any:
         with urllib.request.urlopen(f"{self._url}/api/v1/{path}?{urllib.parse.urlencode(query)}", timeout=10) as answer:
             return json.load(answer)["data"]
 
     def ask(self, expr: str) -> list[dict[str, Any]]:
-        """Return the series that answer a query; none when there are none for 20 s from the start."""
+        """Return the series that answer a query; none when there are none within 40 s of the start."""
         while not (found := self.get("query", query=expr)["result"]) and time.monotonic() < self._until:
             time.sleep(0.2)
         return found
+
+    def alerts(self, names: set[str]) -> dict[str, set[str]]:
+        """Return the alerts that aren't quiet by their state, once all these are among them."""
+        while True:
+            found: dict[str, set[str]] = {"firing": set(), "pending": set(), "inactive": set()}
+            for group in self.get("rules", type="alert")["groups"]:
+                for rule in group["rules"]:
+                    found[rule["state"]].add(rule["name"])
+            if names <= found["firing"] | found["pending"] or time.monotonic() > self._until:
+                return found
+            time.sleep(0.2)
 
 
 def config_files(folder: Path, rules: dict[str, str], gateway: str, gpus: str) -> Path:
