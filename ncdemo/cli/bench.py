@@ -9,6 +9,7 @@ import click
 from ncdemo.cli.launch import follow, new_run_folder, prepare, unfinished
 from ncdemo.cli.options import spec_options
 from ncdemo.spec import BenchSpec, load_spec
+from ncdemo.spec.sizes import find
 from ncdemo.spec.sweep import cells, searches
 
 
@@ -35,11 +36,20 @@ def plan_text(spec: BenchSpec) -> str:
     lines = [f"# {len(cells(spec))} cells of {spec.prompts.count} requests"]
     lines += [f"#   {cell.key}{_least(cell.load.rate_rps, spec.prompts.count)}" for cell in cells(spec)]
     lines += [f"#   a search of at most {spec.search.max_runs} cells: {first.subject.shown}" for first in searches(spec) if spec.search]
+    if least_s := sum(spec.prompts.count / cell.load.rate_rps for cell in cells(spec) if cell.load.rate_rps):
+        lines.append(f"# open loops send for {least_s:.0f} s{_price(spec, least_s)}; closed loops, loading and searches come on top")
     return "\n".join(lines)
 
 
 def _least(rate_rps: float | None, count: int) -> str:
     return f" (at least {count / rate_rps:.0f} s)" if rate_rps else ""
+
+
+def _price(spec: BenchSpec, seconds: float) -> str:
+    """Return what the node costs meanwhile, where the spec names one whose price is known."""
+    size = find(spec.prices.vm_size) if spec.prices else None
+    hourly = size.price(spec.prices.region) if size and spec.prices else None
+    return f", {hourly * seconds / 3600:.2f} USD of {size.name} as you go" if hourly is not None and size else ""
 
 
 @command.command()

@@ -86,6 +86,16 @@ def test_mistakes_are_one_clear_line(args: list[str], message: str, tmp_path: Pa
     assert not (tmp_path / "runs").exists()
 
 
+def test_a_benchmarks_dry_run_lists_cells_the_least_time_and_its_cost() -> None:
+    done = ncdemo("bench", "run", "-c", "workloads/configs/inference/server.yaml", "--set", "repeats=1", "--dry-run")
+    assert "# 6 cells of 64 requests" in done.stdout
+    assert "poisson 4 req/s, 512 to 128 tokens | repeat 0 (at least 16 s)" in done.stdout
+    # 64/1 + 64/4 + 64/16 seconds
+    said = re.search(r"# open loops send for 84 s, ([0-9.]+) USD of Standard_NC40ads_H100_v5 as you go", done.stdout)
+    assert said, done.stdout
+    assert 0.1 < float(said[1]) < 0.3
+
+
 def test_dry_runs_print_the_spec_and_command_and_start_nothing(tmp_path: Path) -> None:
     for args in (
         ["train", "accelerate", "-c", "workloads/configs/training/demo.yaml", "--nproc", "2"],
