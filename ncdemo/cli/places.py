@@ -3,6 +3,8 @@
 of_stack("aks-dev").jobs()
 """
 
+import click
+
 from ncdemo.cli.stack import stack_file
 from ncdemo.operate.job import Place
 from ncdemo.operate.outputs import output, outputs
@@ -20,6 +22,17 @@ def of_stack(name: str) -> Place:
     if stack.spec.target == "kubernetes":
         cluster = stack.spec.kubernetes
         return Cluster(Kube.connect(cluster.context, cluster.kubeconfig, "kubectl config get-contexts"), stack.namespaces, shown, listing)
+    if stack.spec.target == "vm":
+        from ncdemo.operate.arm import Arm
+        from ncdemo.operate.blobs import Blobs
+        from ncdemo.operate.machines import Machines
+
+        found = outputs(path, "see the results with: ncdemo results ls --account NAME")
+        open_until_end = click.get_current_context().with_resource
+        blobs = open_until_end(Blobs(output(found, "storage_account", path), output(found, "results", path)))
+        return Machines(
+            open_until_end(Arm.connect()), output(found, "resource_group", path), output(found, "vms", path), blobs, shown, listing
+        )
     found = outputs(path, "name the cluster with --context")
     context, login = output(found, "cluster", path), output(found, "connect", path)
     return Cluster(Kube.connect(context, None, login), stack.namespaces, shown, listing)

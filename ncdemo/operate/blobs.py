@@ -54,13 +54,15 @@ class Blobs:
         self.account, self._uri = account, f"az://{found[1]}/{self._root}".rstrip("/")
         self.shown = f"in {self._uri}" + (f" of account {account}" if account else "")
         self.listing = "ncdemo results ls"
-        self._client = _client(account, found[1])
+        self._client, self._credential = _client(account, found[1])
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self._client.close()
+        if self._credential:
+            self._credential.close()
 
     def runs(self) -> list[StoredRun]:
         """Return every run, the newest first."""
@@ -72,14 +74,25 @@ class Blobs:
                     groups.setdefault(run, []).append(blob)
             with ThreadPoolExecutor(8) as several:
                 records = dict(zip(groups, several.map(self.record, groups), strict=True))
+        changed = {blob.name[len(self._root) :]: blob.last_modified for blobs in groups.values() for blob in blobs}
         found = [
-            StoredRun(job_of(name, records[name]), len(blobs), sum(b.size for b in blobs), max(b.last_modified for b in blobs).isoformat())
+            StoredRun(
+                job_of(name, records[name], again=_again(changed.get(f"{name}/{LOG_FILE}"), changed.get(f"{name}/{RESULT_FILE}"))),
+                len(blobs),
+                sum(blob.size for blob in blobs),
+                max(blob.last_modified for blob in blobs).isoformat(),
+            )
             for name, blobs in groups.items()
         ]
         return sorted(found, key=lambda run: run.changed_at, reverse=True)
 
     def jobs(self) -> list[Job]:
         return [run.job for run in self.runs()]
+
+    def job(self, run: str) -> Job:
+        """Return one run."""
+        changed = [self._changed(f"{run}/{name}") for name in (LOG_FILE, RESULT_FILE)]
+        return job_of(run, self.record(run), again=_again(*changed))
 
     def files(self, run: str) -> dict[str, list[StoredFile]]:
         """Return the files of a run, and of its further nodes, by folder. What isn't a run's file is left out."""
@@ -116,6 +129,17 @@ class Blobs:
         """Return Azure's own downloader of a blob; it keeps to the version that it begins with."""
         return self._client.download_blob(blob, **options)
 
+    def _changed(self, name: str) -> Any:
+        from azure.core.exceptions import ResourceNotFoundError
+
+        with self.asked():
+            try:
+                return self._client.get_blob_client(self._root + name).get_blob_properties().last_modified
+            except ResourceNotFoundError as error:
+                if error.error_code == "ContainerNotFound":
+                    raise
+                return None
+
     def _read(self, blob: str, offset: int = 0) -> bytes | None:
         from azure.core.exceptions import HttpResponseError, ResourceNotFoundError
 
@@ -143,13 +167,19 @@ class Blobs:
             raise kind(f"results {self.shown}: {explain(error)}") from None
 
 
-def job_of(name: str, record: dict[str, Any]) -> Job:
-    """Return a run as its copy tells it. Without a result it runs, or was lost: the copy can't know."""
-    status = record.get("status")
-    state: State = status if status in ENDED else "unknown"
-    detail = record.get("reason") or "" if status in ENDED else "no result yet: it runs, or its node was lost"
-    hashed = HASHED.fullmatch(name)
-    return Job(name, state, record.get("kind"), record.get("started_at"), detail, group=hashed[1] if hashed else None)
+def job_of(name: str, record: dict[str, Any], *, again: bool = False) -> Job:
+    """Return a run as its copy tells it. Without a result, or with one that is overtaken, it runs or was lost: the copy can't know."""
+    status, hashed = record.get("status"), HASHED.fullmatch(name)
+    group = hashed[1] if hashed else None
+    if status not in ENDED or again:
+        detail = "no result yet: it runs, or its node was lost" if not again else f"started again after it was {status}"
+        return Job(name, "unknown", record.get("kind"), record.get("started_at"), detail, group=group)
+    return Job(name, status, record.get("kind"), record.get("started_at"), record.get("reason") or "", group=group)
+
+
+def _again(log: Any, result: Any) -> bool:
+    """Say from when both came whether a result is that of an attempt before: of one attempt, it comes after the log."""
+    return log is not None and result is not None and log > result
 
 
 def is_safe(name: str) -> bool:
@@ -185,7 +215,8 @@ def _first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200].rstrip(".")
 
 
-def _client(account: str | None, container: str) -> Any:
+def _client(account: str | None, container: str) -> tuple[Any, Any]:
+    """Return the client of a container, and the credential to close with it."""
     from azure.storage.blob import ContainerClient, ExponentialRetry
 
     # Azure's own waits are 15 s and longer: too long for somebody who looks on.
@@ -193,7 +224,7 @@ def _client(account: str | None, container: str) -> Any:
     options |= {"connection_timeout": 10, "read_timeout": 60, "max_single_get_size": 4 << 20, "max_chunk_get_size": 4 << 20}
     if given := os.environ.get(CONNECTION_STRING):
         try:
-            return ContainerClient.from_connection_string(given, container, **options)
+            return ContainerClient.from_connection_string(given, container, **options), None
         except ValueError:
             raise SpecError(f"{CONNECTION_STRING}: is not a connection string; unset it to use your own identity (az login)") from None
     if not account:
@@ -202,4 +233,5 @@ def _client(account: str | None, container: str) -> Any:
         raise SpecError(f"storage account {account!r}: must be 3 to 24 lower-case letters and digits; give its name alone, no address")
     from azure.identity import DefaultAzureCredential
 
-    return ContainerClient(f"https://{account}.blob.core.windows.net", container, DefaultAzureCredential(), **options)
+    credential = DefaultAzureCredential()
+    return ContainerClient(f"https://{account}.blob.core.windows.net", container, credential, **options), credential
