@@ -34,6 +34,8 @@ class StepRecord(Record):
     examples: int
     tokens_per_s: float
     """tokens / step_time_s."""
+    mfu: float | None = None
+    """Useful floating point operations / (step_time_s x dense bf16 peak x GPUs), 0 to 1; None where the GPU has no known peak."""
 
 
 class EvalRecord(Record):
@@ -145,6 +147,8 @@ class TrainResult(Record):
     """Sum of step times: no evaluation, checkpoint or loading."""
     tokens_per_s: float
     """Median over steps, the first left out (it warms caches)."""
+    mfu: float | None = None
+    """Median over the same steps."""
     peak_rss_bytes: int | None = None
     """Largest resident memory of one rank's process."""
     peak_vram_bytes: int | None = None

@@ -101,3 +101,12 @@ def test_fsdp_settings_without_sharding_are_refused(tmp_path: Path) -> None:
         SpecError, match=r"fsdp_config is set there and train\.accelerate\.sharding is 'none'; set it to fsdp2, or remove fsdp_config"
     ):
         found(tmp_path, changed({"distributed_type": "MULTI_GPU"}), "none")
+
+
+def test_dropout_that_would_be_drawn_twice_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "accelerate.yaml"
+    file.write_text(USERS)
+    section = {"accelerate": {"sharding": "fsdp2", "config_file": str(file)}, "processes": 2, "method": "lora", "lora": {"dropout": 0.1}}
+    wanted = TrainSpec.model_validate_json(json.dumps({"train": section})).train
+    with pytest.raises(SpecError, match=r"is true there and train\.lora\.dropout is 0\.1: Accelerate would compute the forward pass again"):
+        options(wanted, precision="bf16", nodes=1, cpu=False)

@@ -19,6 +19,8 @@ from workloads.training.accelerate.__main__ import Accelerate
 from workloads.training.core.model import load_model, with_weights
 from workloads.training.core.strategy import save_final
 
+CHECKPOINTED = "_checkpoint_wrapped_module."
+"""What torch's activation checkpointing puts into the names of parameters."""
 MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
@@ -105,7 +107,7 @@ class Fsdp2(Accelerate):
         for module in self._model.modules():
             if isinstance(module, FSDPModule):
                 module.reshard()  # an evaluation leaves the last layers gathered, as a backward pass usually follows
-        return ((name, p) for name, p in self._model.named_parameters() if p.requires_grad)
+        return ((name.replace(CHECKPOINTED, ""), p) for name, p in self._model.named_parameters() if p.requires_grad)
 
     def _part(self, p: Any) -> dict[str, torch.Tensor]:
         state = self._state.get(p, {})

@@ -23,6 +23,7 @@ from workloads.stop import Interrupted, StopRequest
 from workloads.training.core.attention import PACKED
 from workloads.training.core.checkpoint import Checkpoints
 from workloads.training.core.evaluate import evaluate
+from workloads.training.core.flops import Utilization
 from workloads.training.core.plan import make_plan
 from workloads.training.core.position import Position, generator_states, load_generators, save_generators
 from workloads.training.core.step import take_step
@@ -61,6 +62,7 @@ def fit(
     model.set_attn_implementation(attention)
     # Now: `setup` may leave each rank with a part of them.
     trainable, parameters = model.num_parameters(only_trainable=True), model.num_parameters()
+    utilization = Utilization.of(model, strategy)
     forward = strategy.setup(model, _optimizer(model, spec.train))
     log.info("%d ranks of %s", strategy.world_size, strategy.engine)
     now = run.now if run else time.perf_counter
@@ -101,6 +103,10 @@ def fit(
             stepped = take_step(at.step + 1, plan, strategy, forward, tokenizer.pad_token_id, spec, now,
                                 lambda: [int(stop.name is not None), *checkpoints.votes()])  # fmt: skip
             record, (stops, *votes) = stepped.record, stepped.votes
+            share = utilization.share(
+                tokens=record.tokens, target_tokens=record.target_tokens, squares=stepped.squares, step_time_s=record.step_time_s
+            )
+            record = record.model_copy(update={"mfu": share})
             at.step, at.rows = record.step, at.rows + plan.rows_per_step
             at.steps.append(record)
             at.computed_tokens += stepped.computed_tokens
@@ -128,6 +134,7 @@ def fit(
     if run is None:
         return
     rates = [s.tokens_per_s for s in at.steps]
+    shares = [s.mfu for s in at.steps[1:] or at.steps if s.mfu is not None]
     run.train = TrainResult(
         steps=len(at.steps),
         examples=sum(s.examples for s in at.steps),
@@ -135,6 +142,7 @@ def fit(
         target_tokens=sum(s.target_tokens for s in at.steps),
         train_time_s=sum(s.step_time_s for s in at.steps),
         tokens_per_s=statistics.median(rates[1:] or rates),
+        mfu=statistics.median(shares) if shares else None,
         peak_rss_bytes=_peak_rss_bytes(at.peak_rss_bytes),
         peak_vram_bytes=torch.cuda.max_memory_allocated() if strategy.device.type == "cuda" else None,
         world_size=strategy.world_size,

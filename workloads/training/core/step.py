@@ -24,6 +24,8 @@ class Stepped:
     """Sums over all ranks."""
     computed_tokens: int
     """Of all ranks, padding included."""
+    squares: int
+    """The sum of the examples' squared lengths, which attention's cost goes by."""
     votes: list[int]
     """What was asked of all ranks, summed over them."""
 
@@ -61,4 +63,4 @@ def take_step(number: int, plan: Plan, strategy: Strategy, forward: Any, pad_id:
         step=number, end_s=now(), step_time_s=elapsed, loss=loss, learning_rate=learning_rate, grad_norm=grad_norm, tokens=tokens,
         target_tokens=targets, examples=sum(map(len, everyone)), tokens_per_s=tokens / elapsed,
     )  # fmt: skip
-    return Stepped(record, computed, [round(v) for v in summed[1:]])
+    return Stepped(record, computed, sum(n * n for row in lengths for n in row), [round(v) for v in summed[1:]])
