@@ -31,12 +31,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.export_cardinality", description=__doc__.splitlines()[0])
     parser.add_argument("--runs", type=int, default=10_000, help="runs to export (default: 10000)")
     parser.add_argument("--keep", type=int, default=KEEP_RUNS, help=f"runs that the gateway keeps (default: {KEEP_RUNS})")
+    parser.add_argument("--within-s", type=float, default=float("inf"), help="stop after so many seconds, and say how many runs it was")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, _gateway() as url:
-        print(json.dumps(measure(Path(folder), url, args.runs, args.keep), indent=1))
+        print(json.dumps(measure(Path(folder), url, args.runs, args.keep, args.within_s), indent=1))
 
 
-def measure(folder: Path, url: str, runs: int, keep: int) -> dict:
+def measure(folder: Path, url: str, runs: int, keep: int, within_s: float = float("inf")) -> dict:
     """Export `runs` runs; return the most that the gateway held at any 500th of them, and how long it took."""
     state, gateway = _run(folder / "run"), Gateway(url)
     spool = Spool(folder / "spool", gateway)
@@ -46,9 +47,13 @@ def measure(folder: Path, url: str, runs: int, keep: int) -> dict:
         state.record = state.record.model_copy(update={"run_id": f"run-{number:05d}", "spec_hash": f"{number:012x}"})
         assert push(state, spool, within_s=10)
         retire_oldest(gateway, keep)
-        if number % 500 == 499 or number == runs - 1:
+        late = time.perf_counter() - began_s > within_s
+        if number % 500 == 499 or number == runs - 1 or late:
             for name, count in _held(url).items():
                 most[name] = max(most[name], count)
+        if late:
+            runs = number + 1
+            break
     took_s = time.perf_counter() - began_s
     return {"runs": runs, "keep": keep, "s_per_export": took_s / runs, "most_held": dict(most), "spooled": len(spool.waiting())}
 
