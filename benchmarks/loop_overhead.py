@@ -42,7 +42,7 @@ model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
 model.set_attn_implementation(PACKED)
 optimizer = torch.optim.AdamW(model.parameters(), lr=1e-6, betas=(0.9, 0.99), fused=True)
 forward = strategy.setup(model, optimizer)
-examples = [e for e in (cut(tokenize(e, tokenizer), args.tokens) for e in load_dataset(spec.data).train) if e]
+examples = [e for e in (cut(tokenize(e, tokenizer), args.tokens) for e in load_dataset(spec.data).train[:300]) if e]
 plan, same = make_plan(examples, spec, 1), make_plan(examples, spec, 1)
 
 
