@@ -6,10 +6,13 @@ them, since each is installed or not.
 """
 
 import importlib
+import subprocess
+import sys
+from functools import cache
 from types import ModuleType
 
 from ncdemo.spec.base import SpecError
-from workloads.inference.frameworks.base import Serve, Settings, check_model
+from workloads.inference.frameworks.base import Serve, Settings, check_model, interpreter
 
 # engine -> (module, distributions that bring it, extra to install). Without distributions nothing need be installed here.
 ENGINES: dict[str, tuple[str, tuple[str, ...], str]] = {
@@ -24,7 +27,10 @@ ENGINES: dict[str, tuple[str, tuple[str, ...], str]] = {
 
 
 def engine_version(name: str) -> str | None:
-    """Return the installed version of an engine, or None when it isn't installed. Imports nothing heavy."""
+    """Return the installed version of an engine, or None when it isn't installed. Imports nothing heavy.
+
+    A server with a Python of its own (base.interpreter) is asked for there.
+    """
     from importlib.metadata import PackageNotFoundError, version
 
     module, distributions, _ = ENGINES[name]
@@ -35,12 +41,26 @@ def engine_version(name: str) -> str | None:
         from ncdemo import __version__
 
         return __version__
+    if forms(name) == ("server",) and (python := interpreter(name)) != sys.executable:
+        return _version_in(python, distributions)
     for distribution in distributions:
         try:
             return f"{distribution} {version(distribution)}"
         except PackageNotFoundError:
             continue
     return None
+
+
+@cache
+def _version_in(python: str, distributions: tuple[str, ...]) -> str | None:
+    """Return what another Python has installed; raise SpecError when there is no such Python."""
+    names = ", ".join(map(repr, distributions))
+    ask = f"from importlib.metadata import distributions as d; print(*[f'{{n}} {{x.version}}' for n in ({names},) for x in d(name=n)], sep='\\n')"
+    try:
+        told = subprocess.run([python, "-c", ask], capture_output=True, text=True, check=True, timeout=60).stdout.split("\n")
+    except (OSError, subprocess.SubprocessError) as error:
+        raise SpecError(f"the server's Python {python!r} does not run ({error}); name one in NCDEMO_<ENGINE>_PYTHON") from None
+    return told[0] or None
 
 
 def forms(name: str) -> tuple[str, ...]:

@@ -1,14 +1,12 @@
 """SGLang, as its own server. Its command is held by tests/golden/engine_args/sglang.json."""
 
-import sys
-
-from workloads.inference.frameworks.base import DTYPES, HOST, Serve, Settings
+from workloads.inference.frameworks.base import DTYPES, HOST, Serve, Settings, interpreter
 
 
 def serve(path: str, settings: Settings, port: int) -> Serve:
     """Return `sglang serve`; the radix cache is SGLang's prefix cache."""
     argv = (
-        sys.executable, "-m", "sglang.launch_server", "--model-path", path,
+        interpreter("sglang"), "-m", "sglang.launch_server", "--model-path", path,
         "--served-model-name", "model", "--host", HOST, "--port", str(port),
         "--dtype", DTYPES[settings.precision],
         "--context-length", str(settings.max_model_len),
@@ -26,5 +24,6 @@ def serve(path: str, settings: Settings, port: int) -> Serve:
         metrics="/metrics",
         metrics_prefix="sglang:",
         prefix_cache="on" if settings.prefix_cache else "off",
+        fields=(("return_token_ids", True),),
         reset="/flush_cache" if settings.prefix_cache else None,
     )
