@@ -1,5 +1,5 @@
 # make demo: everything end to end on this machine.   make test: what CI runs.
-.PHONY: setup demo test lint lock check-manifests bench-packing bench-sampler bench-cli bench-preview bench-trl bench-resume bench-load bench-sweep test-unsloth test-image
+.PHONY: setup demo test lint lock check-manifests bench-packing bench-sampler bench-cli bench-preview bench-trl bench-resume bench-load bench-sweep test-unsloth test-sglang test-image
 
 setup:
 	@scripts/setup_env.sh
@@ -14,6 +14,11 @@ test: setup
 test-unsloth:
 	@scripts/setup_env.sh --extra train --extra demo --extra unsloth --venv .venv-unsloth
 	@.venv-unsloth/bin/python -m pytest tests/training/test_unsloth.py
+
+# SGLang's real server without a GPU: an environment of its own, 3 GB; two minutes and a half.
+test-sglang: setup
+	@scripts/setup_sglang_cpu.sh
+	@.venv/bin/python -m pytest -m slow -s tests/inference/test_sglang_server.py
 
 # The Dockerfile built and run without Docker; as root, with Debian's buildah and mmdebstrap.
 test-image: setup

@@ -53,14 +53,13 @@ def engine_version(name: str) -> str | None:
 
 @cache
 def _version_in(python: str, distributions: tuple[str, ...]) -> str | None:
-    """Return what another Python has installed; raise SpecError when there is no such Python."""
-    names = ", ".join(map(repr, distributions))
-    ask = f"from importlib.metadata import distributions as d; print(*[f'{{n}} {{x.version}}' for n in ({names},) for x in d(name=n)], sep='\\n')"
+    """Return what another Python has installed; None also when there is no such Python."""
+    ask = "import sys, importlib.metadata as m; print(*(f'{n} {d.version}' for n in sys.argv[1:] for d in m.distributions(name=n)), sep='\\n')"
     try:
-        told = subprocess.run([python, "-c", ask], capture_output=True, text=True, check=True, timeout=60).stdout.split("\n")
-    except (OSError, subprocess.SubprocessError) as error:
-        raise SpecError(f"the server's Python {python!r} does not run ({error}); name one in NCDEMO_<ENGINE>_PYTHON") from None
-    return told[0] or None
+        told = subprocess.run([python, "-c", ask, *distributions], capture_output=True, text=True, check=True, timeout=60).stdout
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return told.splitlines()[0] or None
 
 
 def forms(name: str) -> tuple[str, ...]:
@@ -76,6 +75,8 @@ def engine(name: str, form: str = "offline") -> ModuleType:
         raise SpecError(f"engines: {name} has no {form} form, only {forms(name)[0]}; measure it as {forms(name)[0]}, or leave it out")
     if engine_version(name) is None:
         remedy = f"run scripts/setup_env.sh --extra {extra}" if extra else importlib.import_module(module).REMEDY
+        if forms(name) == ("server",) and interpreter(name) != sys.executable:
+            remedy = f"NCDEMO_{name.upper()}_PYTHON = {interpreter(name)!r} is no Python that has it; name one that has"
         raise SpecError(f"engines: {name} is not installed; {remedy}, or leave it out of engines")
     return importlib.import_module(module)
 

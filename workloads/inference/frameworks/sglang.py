@@ -24,6 +24,8 @@ def serve(path: str, settings: Settings, port: int) -> Serve:
         metrics="/metrics",
         metrics_prefix="sglang:",
         prefix_cache="on" if settings.prefix_cache else "off",
-        fields=(("return_token_ids", True),),
+        # A chunk may hold several tokens; only their ids say how many. With min_tokens SGLang forbids the end token, so that the
+        # answer is another than transformers'; ignore_eos alone gives the exact length.
+        fields=(("return_token_ids", True), ("min_tokens", 0)),
         reset="/flush_cache" if settings.prefix_cache else None,
     )
