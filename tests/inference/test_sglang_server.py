@@ -4,25 +4,20 @@ scripts/setup_sglang_cpu.sh makes the Python that it needs (3 GB). What sglang_c
 kernel raises. PyTorch's own attention answers instead, so no speed seen here says anything about SGLang.
 """
 
-import json
 import os
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
 import pytest
 
+from tests.inference.real_server import Running, by_transformers, chats
 from workloads.inference import frameworks
-from workloads.inference.frameworks.base import Answer, Params, Prompt, Settings
+from workloads.inference.frameworks.base import Prompt, Settings
 from workloads.inference.load import failures
-from workloads.inference.load.plan import Plan, Target, body, request
-from workloads.inference.load.run import run
-from workloads.inference.load.schedule import closed
 from workloads.inference.servers.ports import free_port
 from workloads.inference.servers.server import Server, ServerError
 
@@ -34,31 +29,12 @@ CPU_ARGS = (
 )  # fmt: skip
 SITE = str(Path(__file__).parent / "sglang_cpu" / "site")
 SETTINGS = Settings("fp32", 256, 0.1, 3, server_args=CPU_ARGS)
-TEXTS = ["What is the capital of France?", "Count to five.", "Name a colour of the rainbow.", "Why is the sky blue?", "Say hello."]
 
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.timeout(400),
     pytest.mark.skipif(not PYTHON.exists(), reason="needs .venv-sglang: scripts/setup_sglang_cpu.sh"),
 ]
-
-
-class Running:
-    """A server, all its processes and what to ask it."""
-
-    def __init__(self, server: Server) -> None:
-        self.server = server
-        leader = psutil.Process(server._process.pid)
-        self.family = [leader, *leader.children(recursive=True)]
-        self.target = Target(server.how.url, server.how.model, fields=dict(server.how.fields), timeout_s=120)
-
-    def ask(self, prompts: list[Prompt], max_new_tokens: int, *, ignore_eos: bool = True) -> list[Answer]:
-        params = Params(3, max_new_tokens, ignore_eos, 0.0, 0)
-        requests = tuple(request(self.target, p.index, body(self.target, params, prompt=p)) for p in prompts)
-        return run(Plan(self.target, requests, closed(3))).answers
-
-    def counted(self, name: str) -> float:
-        return sum(value for key, value in self.server.scrape().items() if key.split("{")[0] == f"sglang:{name}")
 
 
 @pytest.fixture(scope="module", params=[False, True], ids=["prefix_cache_off", "prefix_cache_on"])
@@ -80,38 +56,25 @@ def running(request: pytest.FixtureRequest, embedded: Path, tmp_path_factory: py
 
 @pytest.fixture(scope="module")
 def prompts(tokenizer) -> list[Prompt]:
-    chats = [tokenizer.apply_chat_template([{"role": "user", "content": t}], tokenize=False, add_generation_prompt=True) for t in TEXTS]
-    return [Prompt(i, tuple(tokenizer(chat, add_special_tokens=False)["input_ids"])) for i, chat in enumerate(chats)]
-
-
-def by_transformers(path: Path, prompts: list[Prompt], max_new_tokens: int, ignore_eos: bool) -> list[list[int]]:
-    """Return the greedy tokens of transformers, in a process of its own as a benchmark has it."""
-    messages = [
-        {"settings": asdict(SETTINGS)},
-        {"prompts": [(p.index, p.token_ids) for p in prompts], "params": asdict(Params(3, max_new_tokens, ignore_eos, 0.0, 0))},
-    ]
-    command = [sys.executable, "-m", "workloads.inference.worker", "transformers", str(path)]
-    told = subprocess.run(command, input="\n".join(map(json.dumps, messages)) + "\n", capture_output=True, text=True, timeout=200)
-    answers = json.loads(told.stdout.splitlines()[-1])["answers"]
-    return [a["token_ids"] for a in sorted(answers, key=lambda a: a["index"])]
+    return chats(tokenizer)
 
 
 def test_answers_are_exact_counted_and_the_tokens_of_transformers(running: Running, prompts: list[Prompt], embedded: Path) -> None:
-    asked, generated = running.counted("prompt_tokens_total"), running.counted("generation_tokens_total")
+    asked, generated = running.counted("sglang:prompt_tokens_total"), running.counted("sglang:generation_tokens_total")
     answers = running.ask(prompts, 48)
     assert [a.error for a in answers] == [None] * 5
     assert [(a.prompt_tokens, a.output_tokens, a.finish_reason) for a in answers] == [(len(p.token_ids), 48, "length") for p in prompts]
     # A chunk of SGLang's may hold several tokens: only the ids that the adapter asks for say how many.
     assert [(a.chunk_tokens_from, sum(a.chunk_tokens)) for a in answers] == [("token_ids", 48)] * 5
     print("chunks", [len(a.chunk_ns) for a in answers])
-    assert [a.token_ids for a in answers] == by_transformers(embedded, prompts, 48, ignore_eos=True)
-    assert running.counted("prompt_tokens_total") - asked == sum(len(p.token_ids) for p in prompts)
-    assert running.counted("generation_tokens_total") - generated == 5 * 48
+    assert [a.token_ids for a in answers] == by_transformers(embedded, SETTINGS, prompts, 48, ignore_eos=True)
+    assert running.counted("sglang:prompt_tokens_total") - asked == sum(len(p.token_ids) for p in prompts)
+    assert running.counted("sglang:generation_tokens_total") - generated == 5 * 48
 
 
 def test_an_answer_ends_where_transformers_ends_it(running: Running, prompts: list[Prompt], tokenizer, embedded: Path) -> None:
     answers = running.ask(prompts, 48, ignore_eos=False)
-    oracle = by_transformers(embedded, prompts, 48, ignore_eos=False)
+    oracle = by_transformers(embedded, SETTINGS, prompts, 48, ignore_eos=False)
     print("ends", [(a.finish_reason, a.output_tokens) for a in answers])
     assert [a.finish_reason for a in answers] == ["length" if len(ids) == 48 else "stop" for ids in oracle]
     assert [a.text for a in answers] == [tokenizer.decode(ids, skip_special_tokens=True) for ids in oracle]
@@ -122,9 +85,9 @@ def test_the_prefix_cache_is_off_or_emptied(running: Running) -> None:
     for reset in (True, False, True):
         if reset:
             assert running.server.reset_prefix_cache()
-        before = running.counted("cached_tokens_total")
+        before = running.counted("sglang:cached_tokens_total")
         assert running.ask(prompt, 4)[0].error is None
-        cached.append(running.counted("cached_tokens_total") - before)
+        cached.append(running.counted("sglang:cached_tokens_total") - before)
     assert cached == ([0, 199, 0] if running.server.how.prefix_cache == "on" else [0, 0, 0])
 
 
@@ -132,7 +95,7 @@ def test_what_does_not_fit_is_its_own_failure(running: Running) -> None:
     prompts = [Prompt(0, tuple(range(100, 110))), Prompt(1, tuple(range(100, 400))), Prompt(2, tuple(range(100, 353)))]
     answers = running.ask(prompts, 8)
     assert [a.failure for a in answers] == [None, failures.HTTP_4XX, failures.HTTP_4XX]
-    assert "The input (300 tokens) is longer than the model's context length (256 tokens)" in answers[1].error
+    assert "The input (300 tokens) is longer than the model's context length (258 tokens)" in answers[1].error
     assert "You requested a total of 261 tokens" in answers[2].error
     # To the last token that our own rule (prompt + output <= max_model_len) lets through.
     assert running.ask([Prompt(0, tuple(range(100, 348)))], 8)[0].output_tokens == 8

@@ -2,6 +2,9 @@
 
 from workloads.inference.frameworks.base import DTYPES, HOST, Serve, Settings, interpreter
 
+RESERVED_TOKENS = 2
+"""SGLang keeps this much of its context back and cuts an answer that would need it, without a word."""
+
 
 def serve(path: str, settings: Settings, port: int) -> Serve:
     """Return `sglang serve`; the radix cache is SGLang's prefix cache."""
@@ -9,7 +12,7 @@ def serve(path: str, settings: Settings, port: int) -> Serve:
         interpreter("sglang"), "-m", "sglang.launch_server", "--model-path", path,
         "--served-model-name", "model", "--host", HOST, "--port", str(port),
         "--dtype", DTYPES[settings.precision],
-        "--context-length", str(settings.max_model_len),
+        "--context-length", str(settings.max_model_len + RESERVED_TOKENS),
         "--max-running-requests", str(settings.max_concurrency),
         "--tp-size", str(settings.tensor_parallel_size),
         "--mem-fraction-static", str(settings.memory_fraction),
