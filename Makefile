@@ -15,7 +15,7 @@ test-unsloth:
 	@scripts/setup_env.sh --extra train --extra demo --extra unsloth --venv .venv-unsloth
 	@.venv-unsloth/bin/python -m pytest tests/training/test_unsloth.py
 
-# SGLang's real server without a GPU: an environment of its own, 3 GB; four minutes.
+# SGLang's real server without a GPU: an environment of its own, 3 GB; four to six minutes on two cores.
 test-sglang: setup
 	@scripts/setup_sglang_cpu.sh
 	@.venv/bin/python -m pytest -m slow -s tests/inference/test_sglang_server.py
