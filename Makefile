@@ -3,6 +3,7 @@
 .PHONY: setup demo test lint lock check-manifests bench-packing bench-sampler bench-soak bench-cli bench-preview bench-trl bench-resume bench-load test-unsloth test-image
 .PHONY: setup demo test lint lock check-manifests bench-packing bench-sampler bench-cli bench-preview bench-trl bench-resume bench-checkpoint bench-loop bench-load test-unsloth test-image
 .PHONY: setup demo test lint lock check-manifests bench-packing bench-sampler bench-soak bench-cli bench-preview bench-trl bench-resume bench-load test-unsloth test-ui test-image
+.PHONY: setup demo test lint lock check-manifests bench-packing bench-sampler bench-cli bench-preview bench-trl bench-resume bench-load bench-sweep test-unsloth test-sglang test-image
 
 setup:
 	@scripts/setup_env.sh
@@ -22,6 +23,10 @@ test-unsloth:
 test-ui:
 	@scripts/setup_env.sh --extra mlflow --venv .venv-mlflow
 	@.venv-mlflow/bin/python -m pytest tests/cli/test_ui.py
+# SGLang's real server without a GPU: an environment of its own, 3 GB; four to six minutes on two cores.
+test-sglang: setup
+	@scripts/setup_sglang_cpu.sh
+	@.venv/bin/python -m pytest -m slow -s tests/inference/test_sglang_server.py
 
 # The Dockerfile built and run without Docker; as root, with Debian's buildah and mmdebstrap.
 test-image: setup

@@ -23,7 +23,7 @@ COMMANDS = {
 # Flag of each engine for: port, dtype, longest request, requests at once, tensor parallel size.
 VALUES = {
     "vllm": {"--port": "8123", "--dtype": "bfloat16", "--max-model-len": "2048", "--max-num-seqs": "8", "--tensor-parallel-size": "2"},
-    "sglang": {"--port": "8123", "--dtype": "bfloat16", "--context-length": "2048", "--max-running-requests": "8", "--tp-size": "2"},
+    "sglang": {"--port": "8123", "--dtype": "bfloat16", "--context-length": "2050", "--max-running-requests": "8", "--tp-size": "2"},
     "lmdeploy": {"--server-port": "8123", "--dtype": "bfloat16", "--session-len": "2048", "--max-batch-size": "8", "--tp": "2"},
     "tensorrt_llm": {"--port": "8123", "--max_seq_len": "2048", "--max_batch_size": "8", "--tp_size": "2"},
 }

@@ -138,6 +138,25 @@ def test_a_missing_engine_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> No
         frameworks.engine("vllm")
 
 
+def test_a_servers_own_python_is_asked_and_used(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tiny_model: Path) -> None:
+    own = tmp_path / "python"
+    own.symlink_to(sys.executable)  # outside this environment's folder, so with no packages of it
+    monkeypatch.setenv("NCDEMO_SGLANG_PYTHON", str(own))
+    assert frameworks.engine_version("sglang") is None
+    # Not SGLang's, but a distribution that a Python with packages has.
+    monkeypatch.setitem(frameworks.ENGINES, "sglang", ("workloads.inference.frameworks.sglang", ("not-a-distribution", "pip"), "sglang"))
+    site = tmp_path / "site" / "pip-1.2.dist-info"
+    site.mkdir(parents=True)
+    (site / "METADATA").write_text("Metadata-Version: 2.1\nName: pip\nVersion: 1.2\n")
+    monkeypatch.setenv("PYTHONPATH", str(site.parent))
+    assert frameworks.engine_version("sglang") == "pip 1.2"
+    assert frameworks.serve("sglang", str(tiny_model), SETTINGS, 8000).argv[0] == str(own)
+    monkeypatch.setenv("NCDEMO_SGLANG_PYTHON", str(tmp_path / "nowhere"))
+    assert frameworks.engine_version("sglang") is None
+    with pytest.raises(SpecError, match=r"sglang is not installed; NCDEMO_SGLANG_PYTHON = '.*nowhere' is no Python that has it; name one"):
+        frameworks.engine("sglang", "server")
+
+
 def test_a_server_only_engine_says_so() -> None:
     with pytest.raises(SpecError, match="openai has no offline form, only server; measure it as server, or leave it out"):
         frameworks.engine("openai")

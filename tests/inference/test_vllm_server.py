@@ -7,6 +7,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.inference.real_server import Running, by_transformers, chats
 from workloads.inference import frameworks
 from workloads.inference.frameworks.base import Settings
 from workloads.inference.servers.ports import free_port
@@ -43,3 +44,14 @@ def test_vllm_serves_counts_resets_and_is_gone(tiny_model: Path, tmp_path: Path,
     assert gained("vllm:prompt_tokens_total") == 400
     assert gained("vllm:generation_tokens_total") == 10
     assert (gained("vllm:prefix_cache_hits_total") > 0) == prefix_cache
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+@pytest.mark.skipif(frameworks.engine_version("vllm") is None, reason="vllm is not installed")
+def test_vllm_serves_the_tokens_of_transformers(embedded: Path, tokenizer, tmp_path: Path) -> None:
+    settings, prompts = Settings("fp32", 256, 0.4, 3), chats(tokenizer)
+    with Server(frameworks.serve("vllm", str(embedded), settings, free_port()), tmp_path, start_timeout_s=300) as server:
+        answers = Running(server).ask(prompts, 48)
+    # Several of them have an end token inside: the length must be forced by ignore_eos alone.
+    assert [a.token_ids for a in answers] == by_transformers(embedded, settings, prompts, 48, ignore_eos=True)

@@ -6,10 +6,13 @@ them, since each is installed or not.
 """
 
 import importlib
+import subprocess
+import sys
+from functools import cache
 from types import ModuleType
 
 from ncdemo.spec.base import SpecError
-from workloads.inference.frameworks.base import Serve, Settings, check_model
+from workloads.inference.frameworks.base import Serve, Settings, check_model, interpreter
 
 # engine -> (module, distributions that bring it, extra to install). Without distributions nothing need be installed here.
 ENGINES: dict[str, tuple[str, tuple[str, ...], str]] = {
@@ -24,7 +27,10 @@ ENGINES: dict[str, tuple[str, tuple[str, ...], str]] = {
 
 
 def engine_version(name: str) -> str | None:
-    """Return the installed version of an engine, or None when it isn't installed. Imports nothing heavy."""
+    """Return the installed version of an engine, or None when it isn't installed. Imports nothing heavy.
+
+    A server with a Python of its own (base.interpreter) is asked for there.
+    """
     from importlib.metadata import PackageNotFoundError, version
 
     module, distributions, _ = ENGINES[name]
@@ -35,12 +41,25 @@ def engine_version(name: str) -> str | None:
         from ncdemo import __version__
 
         return __version__
+    if forms(name) == ("server",) and (python := interpreter(name)) != sys.executable:
+        return _version_in(python, distributions)
     for distribution in distributions:
         try:
             return f"{distribution} {version(distribution)}"
         except PackageNotFoundError:
             continue
     return None
+
+
+@cache
+def _version_in(python: str, distributions: tuple[str, ...]) -> str | None:
+    """Return what another Python has installed; None also when there is no such Python."""
+    ask = "import sys, importlib.metadata as m; print(*(f'{n} {d.version}' for n in sys.argv[1:] for d in m.distributions(name=n)), sep='\\n')"
+    try:
+        told = subprocess.run([python, "-c", ask, *distributions], capture_output=True, text=True, check=True, timeout=60).stdout
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return told.splitlines()[0] or None
 
 
 def forms(name: str) -> tuple[str, ...]:
@@ -56,6 +75,8 @@ def engine(name: str, form: str = "offline") -> ModuleType:
         raise SpecError(f"engines: {name} has no {form} form, only {forms(name)[0]}; measure it as {forms(name)[0]}, or leave it out")
     if engine_version(name) is None:
         remedy = f"run scripts/setup_env.sh --extra {extra}" if extra else importlib.import_module(module).REMEDY
+        if forms(name) == ("server",) and interpreter(name) != sys.executable:
+            remedy = f"NCDEMO_{name.upper()}_PYTHON = {interpreter(name)!r} is no Python that has it; name one that has"
         raise SpecError(f"engines: {name} is not installed; {remedy}, or leave it out of engines")
     return importlib.import_module(module)
 

@@ -1,5 +1,7 @@
 """What goes into an engine and what comes out: raw facts. metrics.py alone turns them into metrics."""
 
+import os
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -100,6 +102,11 @@ class Serve:
     """Of every request's body, beside the protocol's own."""
     reset: str | None = None
     """What to POST to for an empty prefix cache; None when it is off or the engine offers nothing."""
+
+
+def interpreter(engine: str) -> str:
+    """Return the Python that runs an engine's server: NCDEMO_<ENGINE>_PYTHON, since engines' requirements conflict, or this one."""
+    return os.environ.get(f"NCDEMO_{engine.upper()}_PYTHON") or sys.executable
 
 
 def check_model(path: str) -> None:

@@ -1,9 +1,7 @@
 """LMDeploy, as its own server. Its command is held by tests/golden/engine_args/lmdeploy.json."""
 
-import sys
-
 from ncdemo.spec.base import SpecError
-from workloads.inference.frameworks.base import DTYPES, HOST, Serve, Settings
+from workloads.inference.frameworks.base import DTYPES, HOST, Serve, Settings, interpreter
 
 
 def serve(path: str, settings: Settings, port: int) -> Serve:
@@ -11,7 +9,7 @@ def serve(path: str, settings: Settings, port: int) -> Serve:
     if settings.precision == "fp32":
         raise SpecError("precision = fp32: lmdeploy has no fp32; set precision: bf16, or leave lmdeploy out of engines")
     argv = (
-        sys.executable, "-m", "lmdeploy", "serve", "api_server", path,
+        interpreter("lmdeploy"), "-m", "lmdeploy", "serve", "api_server", path,
         "--model-name", "model", "--server-name", HOST, "--server-port", str(port),
         "--dtype", DTYPES[settings.precision],
         "--session-len", str(settings.max_model_len),

@@ -119,7 +119,8 @@ def serve(path: str, settings: Settings, port: int) -> Serve:
         metrics="/metrics",
         metrics_prefix="vllm:",
         prefix_cache="on" if settings.prefix_cache else "off",
-        fields=(("return_token_ids", True),),
+        # With min_tokens vLLM forbids the end token even where ignore_eos is set, and the answer is another than offline.
+        fields=(("return_token_ids", True), ("min_tokens", 0)),
         reset="/reset_prefix_cache" if settings.prefix_cache else None,
     )
 
