@@ -65,6 +65,8 @@ def _fitting(data: dict[str, Any]) -> dict[str, Any]:
         elif "deepspeed" in train:
             stage = 3 if train["deepspeed"].get("offload_params") else max(1, train["deepspeed"].get("zero_stage", 1))
             train |= {"strategy": "deepspeed", "deepspeed": train["deepspeed"] | {"zero_stage": stage}}
+        if train.get("strategy", "accelerate") != "accelerate":
+            train["accelerate"] = {}
         if "lora" in train:
             train["method"] = "lora"
         if train.get("max_steps") is not None:
