@@ -1,10 +1,15 @@
 """The entry point as the image starts it: its role from the spec, the driver asked first, and the job's own exit codes."""
 
+import contextlib
 import json
 import os
+import re
 import signal
+import socket
 import subprocess
 import sys
+import time
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -137,3 +142,43 @@ def test_this_machines_driver_runs_this_torch() -> None:
     assert build
     assert "runs torch" in check(build, found)
     assert torch.zeros(1, device="cuda").item() == 0
+
+
+def test_the_exporter_serves_the_figures_of_the_job_beside_it(jobs: Jobs) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    exporter = start(jobs, "-m", "workloads.entrypoint", "exporter", "--host", "127.0.0.1", "--port", str(port))
+    try:
+        run, _ = start(jobs, "-m", "workloads.entrypoint").communicate(timeout=100)
+        assert (jobs.folder / "result.json").exists(), run
+        page = ""
+        for _ in range(200):
+            with contextlib.suppress(OSError):
+                page = urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5).read().decode()
+                break
+            time.sleep(0.1)
+        assert re.search(r'^ncdemo_run_status\{.*status="finished".*\} 1\.0$', page, re.M), page
+        second = start(jobs, "-m", "workloads.entrypoint", "exporter", "--host", "127.0.0.1", "--port", str(port))
+        said, _ = second.communicate(timeout=60)
+        assert second.returncode == 1
+        assert f"Error: --port {port}: Address already in use; give another --port or --host" in said
+        exporter.send_signal(signal.SIGTERM)
+        assert exporter.wait(20) == 0
+    finally:
+        exporter.kill()
+        exporter.communicate()
+
+
+def test_an_exporter_without_a_run_ends_when_it_is_told(jobs: Jobs) -> None:
+    exporter = start(jobs, "-m", "workloads.entrypoint", "exporter", "--port", "0")
+    assert exporter.stdout
+    assert "once it has begun" in exporter.stdout.readline()
+    exporter.send_signal(signal.SIGTERM)
+    assert exporter.wait(20) == 0
+    exporter.stdout.close()
+    jobs.spec.write_text("kind: bench\nengines: [nope]\n")
+    wrong = start(jobs, "-m", "workloads.entrypoint", "exporter")
+    said, _ = wrong.communicate(timeout=60)
+    assert wrong.returncode == 2
+    assert "nope" in said
