@@ -18,7 +18,7 @@ from ncdemo.report.show import said
 from ncdemo.spec.base import SpecError
 from ncdemo.spec.result import Cell, Gates, RunRecord
 
-HIGHER = ("output_tokens_per_s", "requests_per_s", "goodput_rps")
+HIGHER = ("output_tokens_per_s", "steady_output_tokens_per_s", "requests_per_s", "goodput_rps")
 LOWER = ("ttft_s", "tpot_s", "itl_s", "e2e_s")
 PER_TOKEN = ("energy_j_per_token", "usd_per_mtok")
 
@@ -113,7 +113,7 @@ def table(a: Side, b: Side, found: Sequence[Difference | Refused]) -> str:
                 lines.append(f"  refused: {one.why}")
                 continue
             interval = f"[{one.low:.3f}, {one.high:.3f}]" if one.low is not None and one.high is not None else "-"
-            lines.append(f"  {one.metric:22} {one.a:12.5g} {one.b:12.5g}   a/b {one.ratio:.3f} {interval:18} {one.verdict}")
+            lines.append(f"  {one.metric:26} {one.a:12.5g} {one.b:12.5g}   a/b {one.ratio:.3f} {interval:18} {one.verdict}")
     return "\n".join(lines)
 
 

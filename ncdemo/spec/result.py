@@ -233,6 +233,10 @@ class Cell(Record):
     output_tokens: int | None = None
     output_tokens_per_s: float | None = None
     """Output tokens of the window / window."""
+    steady_s: float | None = None
+    """The steady part of the window: from the first answer's end to the last send, without filling and draining. None: there is none."""
+    steady_output_tokens_per_s: float | None = None
+    """Output tokens that came in it / its length."""
     requests_per_s: float | None = None
     slo_attainment: float | None = None
     """Requests that met every SLO / requests sent; a failure is a miss."""
@@ -247,8 +251,12 @@ class Cell(Record):
     tpot_s: Distribution | None = None
     itl_s: Distribution | None = None
     """Gaps between chunks / tokens of the later chunk, repeated per token, pooled over requests."""
+    icl_s: Distribution | None = None
+    """The raw gaps between chunks with tokens, pooled over requests."""
     energy_j: float | None = None
-    """Sampled power of all GPUs of the node, integrated over the window (None: no GPU power, or a gap in the samples)."""
+    """What all GPUs of the node took in the window (None: no GPU tells, or a gap in the samples)."""
+    energy_from: Literal["counter", "power"] | None = None
+    """The GPUs' own energy counters, or the integral of their sampled power."""
     energy_j_per_token: float | None = None
     """energy_j / output tokens."""
     usd_per_mtok: float | None = None

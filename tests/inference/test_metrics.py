@@ -7,7 +7,7 @@ from ncdemo.spec.common import ModelRef
 from ncdemo.spec.sweep import PlannedCell, SubjectKey
 from ncdemo.spec.traffic import Load
 from workloads.inference.frameworks.base import Answer
-from workloads.inference.metrics import agreement, cell, distribution, itl_s, percentile, request_record, samples_needed
+from workloads.inference.metrics import agreement, cell, distribution, itl_s, percentile, request_record, samples_needed, steady
 
 MS = 1_000_000
 PLAN = PlannedCell(SubjectKey("echo", ModelRef(name="m"), "fp32", 1, None), Load(kind="closed", concurrency=1), None, 0)
@@ -82,6 +82,19 @@ def test_a_cell_by_hand() -> None:
     assert c.slo_attainment == pytest.approx(1 / 3)
     assert c.goodput_rps == pytest.approx(1 / 0.4)
     assert c.equal_output_tokens is False  # the failure yielded none
+
+
+def test_the_steady_part_leaves_filling_and_draining_out() -> None:
+    records = [
+        record(answer(0, sent=0, chunks=(100, 200), tokens=(1, 1))),
+        record(answer(1, sent=0, chunks=(150, 250, 350), tokens=(1, 2, 4))),
+        record(answer(2, sent=300, chunks=(400, 500), tokens=(1, 1))),
+    ]
+    assert steady(records) == (pytest.approx(0.1), pytest.approx(2 / 0.1))  # from 200 to 300 ms, two tokens at 250
+    assert steady(records[:2]) is None, "all was sent before an answer had ended"
+    c = cell(records, PLAN, Slo(), expected_tokens=None, agreement=None)
+    assert (c.steady_s, c.steady_output_tokens_per_s) == (pytest.approx(0.1), pytest.approx(20))
+    assert (c.icl_s.count, c.icl_s.max) == (4, pytest.approx(0.1))
 
 
 def test_a_cell_in_which_all_failed_has_a_reason_and_no_numbers() -> None:

@@ -54,6 +54,19 @@ def itl_s(record: RequestRecord) -> list[float]:
     return [(b - a) / tokens for (a, b), tokens in gaps for _ in range(tokens)]
 
 
+def steady(records: Sequence[RequestRecord]) -> tuple[float, float] | None:
+    """Return the length of the steady part, first answer's end to last send, in seconds, and its output tokens/s.
+
+    None where the last request was sent before an answer had ended, or where tokens of a chunk aren't known.
+    """
+    done = [r for r in records if r.ok]
+    start, end = min(r.chunk_s[-1] for r in done), max(r.sent_s for r in records)
+    if end <= start or any(r.chunk_tokens is None for r in done):
+        return None
+    came = (zip(r.chunk_s, r.chunk_tokens or (), strict=True) for r in done)
+    return end - start, sum(tokens for pairs in came for at, tokens in pairs if start < at <= end) / (end - start)
+
+
 def distribution(values: Sequence[float]) -> Distribution | None:
     """Return order statistics, or None without values."""
     if not values:
@@ -114,6 +127,7 @@ def cell(
         return unmeasured(plan, len(records), records[0].failure or "no_answers", records[0].error or "no request was answered")
     start = min(r.sent_s for r in records)
     window = max(r.chunk_s[-1] for r in done) - start
+    steady_s, steady_tokens_per_s = steady(records) or (None, None)
     tokens, good = sum(r.output_tokens for r in done), sum(meets(r, slo) for r in done)
     return unmeasured(plan, len(records), "", "").model_copy(
         update={
@@ -124,12 +138,15 @@ def cell(
             "window_s": window,
             "output_tokens": tokens,
             "output_tokens_per_s": tokens / window,
+            "steady_s": steady_s,
+            "steady_output_tokens_per_s": steady_tokens_per_s,
             "requests_per_s": len(done) / window,
             "slo_attainment": good / len(records),
             "slo_attainment_low": wilson_low(good, len(records)),
             "goodput_rps": good / window,
             **{name: distribution([v for r in done if (v := getattr(r, name)) is not None]) for name in PER_REQUEST},
             "itl_s": distribution([gap for r in done for gap in itl_s(r)]),
+            "icl_s": distribution([b - a for r in done for a, b in pairwise(r.chunk_s)]),
             "equal_output_tokens": None if expected_tokens is None else all(r.output_tokens == expected_tokens[r.index] for r in records),
             "token_agreement": agreement,
         }
