@@ -16,6 +16,7 @@ from ncdemo.report.lines import records
 from ncdemo.report.read import Run, read_run
 from ncdemo.report.show import UNBOUND, duration, number, percent, size
 from ncdemo.spec.base import SpecError
+from ncdemo.spec.energy import Meter
 from ncdemo.spec.result import StepRecord, TrainResult
 from ncdemo.spec.sizes import find
 
@@ -37,6 +38,7 @@ class Side:
     duration_s: float | None
     result: TrainResult
     steps: tuple[StepRecord, ...]
+    meter: Meter
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,8 @@ class Row:
     exact_match: float | None
     loss_at_tokens: float | None
     loss_at_time: float | None
+    energy_j_per_token: float | None
+    """Energy of the node's GPUs in the same steps / their tokens; None over several nodes, as each samples itself alone."""
     cost_usd: float | None
     """Pay-as-you-go price of its nodes x the run's whole duration."""
 
@@ -83,7 +87,7 @@ def read_side(folder: Path) -> Side:
     steps = tuple(StepRecord(**item) for batch in records(folder / "steps.jsonl", []) for item in batch)
     if not steps:
         raise SpecError(f"{folder}/steps.jsonl: has no steps; copy the whole run directory")
-    return Side(run.folder, run.spec, run.environment, _duration_s(run), result, steps)
+    return Side(run.folder, run.spec, run.environment, _duration_s(run), result, steps, Meter.read(folder / "samples.jsonl"))
 
 
 def compare(sides: Sequence[Side]) -> Comparison:
@@ -125,7 +129,21 @@ def table(found: Comparison) -> str:
     """Return the comparison as text."""
     at_tokens = f"loss at {number(found.equal_tokens)} tokens"
     at_time = f"loss at {duration(found.equal_time_s)}" if found.equal_time_s is not None else "loss at equal time"
-    columns = ["run", "strategy", "ranks", "tokens/s", "step p50", "VRAM", "RSS", "held-out loss", "exact match", at_tokens, at_time, "USD"]
+    columns = [
+        "run",
+        "strategy",
+        "ranks",
+        "tokens/s",
+        "step p50",
+        "VRAM",
+        "RSS",
+        "held-out loss",
+        "exact match",
+        at_tokens,
+        at_time,
+        "J/token",
+        "USD",
+    ]
     lines = [columns, *(_cells(row) for row in found.rows)]
     widths = [max(len(line[i]) for line in lines) for i in range(len(columns))]
     text = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
@@ -146,6 +164,7 @@ def _row(side: Side, tokens: int, time_s: float | None) -> Row:
         exact_match=last.exact_match if last else None,
         loss_at_tokens=loss_until(side.steps, tokens, lambda s: s.tokens),
         loss_at_time=loss_until(side.steps, time_s, lambda s: s.step_time_s) if time_s is not None and figures else None,
+        energy_j_per_token=_energy_j_per_token(side, warm) if figures else None,
         cost_usd=_cost_usd(side) if figures else None,
     )  # fmt: skip
 
@@ -158,7 +177,7 @@ def _cells(row: Row) -> list[str]:
         row.run, f"{row.strategy} ({row.engine or 'engine not recorded'}, {row.precision})", str(row.ranks), shown(row.tokens_per_s, number),
         shown(row.step_time_p50_s, duration), shown(row.peak_vram_bytes, size), shown(row.peak_rss_bytes, size),
         shown(row.held_out_loss, number), shown(row.exact_match, percent), shown(row.loss_at_tokens, number),
-        shown(row.loss_at_time, number), shown(row.cost_usd, number),
+        shown(row.loss_at_time, number), shown(row.energy_j_per_token, number), shown(row.cost_usd, number),
     ]  # fmt: skip
 
 
@@ -179,8 +198,17 @@ def _cost_usd(side: Side) -> float | None:
     usd_per_h = vm.price(str(_at(side.spec, "prices.region"))) if vm else None
     if usd_per_h is None or side.duration_s is None:
         return None
-    nodes = side.result.world_size // (_at(side.spec, "train.processes") or 1)
-    return usd_per_h * nodes * side.duration_s / 3600
+    return usd_per_h * _nodes(side) * side.duration_s / 3600
+
+
+def _energy_j_per_token(side: Side, steps: Sequence[StepRecord]) -> float | None:
+    taken = [side.meter.joules(s.end_s - s.step_time_s, s.end_s) for s in steps]
+    known = [found[0] for found in taken if found is not None]
+    return sum(known) / sum(s.tokens for s in steps) if len(known) == len(taken) and _nodes(side) == 1 else None
+
+
+def _nodes(side: Side) -> int:
+    return side.result.world_size // (_at(side.spec, "train.processes") or 1)
 
 
 def _duration_s(run: Run) -> float | None:

@@ -63,6 +63,18 @@ def test_figures_of_two_runs(train_run) -> None:
     assert "seeds differ" in text
 
 
+def test_energy_is_that_of_the_steps_and_of_one_node_alone(train_run) -> None:
+    run = train_run("node", gpus=2)
+    (two_nodes,) = compare([read_side(run)]).rows
+    assert two_nodes.energy_j_per_token is None, "only this node's GPUs were sampled"
+    (row,) = compare([read_side(rewrite(run, "processes: 1", "processes: 2"))]).rows
+    lines = (run / "samples.jsonl").read_text().splitlines()
+    power = [sum(gpu["power_w"] for gpu in json.loads(line)["gpus"]) for line in lines]
+    warm = read_side(run).steps[1:]
+    seconds, tokens = sum(s.step_time_s for s in warm), sum(s.tokens for s in warm)
+    assert row.energy_j_per_token == pytest.approx(seconds * sum(power[20:]) / len(power[20:]) / tokens, rel=0.03)
+
+
 def test_unsloths_stand_in_gets_no_speed(train_run) -> None:
     sides = [read_side(change(train_run("u"), engine="unsloth-cpu")), read_side(train_run("a")), read_side(train_run("b", speed=900.0))]
     found = compare(sides)

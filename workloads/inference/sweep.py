@@ -12,11 +12,12 @@ from typing import Any
 from ncdemo.spec.base import SpecError
 from ncdemo.spec.bench import BenchSpec
 from ncdemo.spec.common import ModelRef
+from ncdemo.spec.energy import Meter
 from ncdemo.spec.result import BenchResult, Cell, Gates, RequestRecord, SearchResult
 from ncdemo.spec.sweep import PlannedCell, cells, searches
 from workloads.data.models import load_tokenizer
 from workloads.inference.asked import Asked, asked
-from workloads.inference.cost import Power, priced, read_power, with_energy
+from workloads.inference.cost import priced, with_energy
 from workloads.inference.frameworks import engine_version
 from workloads.inference.frameworks.base import Answer
 from workloads.inference.ledger import Ledger
@@ -58,7 +59,7 @@ class Sweep:
                     self._cell(stage, plan)
             for first in searches(self._spec):
                 self._search(stage, first)
-            self._run.bench = self._result(stage, read_power(self._run.folder / "samples.jsonl"))
+            self._run.bench = self._result(stage, Meter.read(self._run.folder / "samples.jsonl"))
         measured = list(self._ledger.done.values())
         if measured and all(one.error for one in measured):
             first = measured[0]
@@ -171,11 +172,11 @@ class Sweep:
                     ids[r.index] = r.token_ids
         return found
 
-    def _result(self, stage: Stage, power: Power = ()) -> BenchResult:
+    def _result(self, stage: Stage, meter: Meter | None = None) -> BenchResult:
         """Sum up what is measured so far, so that an interrupted benchmark keeps its cells."""
         first = next((what for what in self._asked.values() if isinstance(what, Asked)), None)
         return BenchResult(
-            cells=[with_energy(entry.cell, power) for entry in self._ledger.entries],
+            cells=[with_energy(entry.cell, meter) if meter else entry.cell for entry in self._ledger.entries],
             searches=list(self._found.values()),
             prompt_tokens=sum(len(p.token_ids) for p in first.prompts) if first else 0,
             prompt_hash=first.hash if first else "",

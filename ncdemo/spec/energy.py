@@ -1,0 +1,80 @@
+"""Energy of a stretch of a run from its hardware samples: all GPUs of the node, by their counters or by their power.
+
+Meter.read(run / "samples.jsonl").joules(1.0, 3.0)    # (412.7, "counter")
+"""
+
+import json
+from bisect import bisect_left
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Literal, Self
+
+from ncdemo.spec.result import Sample
+
+LONGEST_GAP_S = 5.0
+"""Between two samples: over a longer one the power isn't known, nor the counter at a moment within it."""
+Source = Literal["counter", "power"]
+
+
+class Meter:
+    """readings: (seconds since the run's clock zero, watts, joules on the counters) of all GPUs, ascending; None where one was silent."""
+
+    def __init__(self, readings: Sequence[tuple[float, float | None, float | None]]) -> None:
+        self._power = [(at, watts) for at, watts, _ in readings]
+        self._times = [at for at, _ in self._power]
+        self._counter = [(at, joules) for at, _, joules in readings if joules is not None]
+        if any(b < a for (_, a), (_, b) in pairwise(self._counter)):  # the driver was loaded anew
+            self._counter = []
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Return the meter of a run's samples; without the file, one that knows nothing. A torn last line is left out."""
+        readings: list[tuple[float, float | None, float | None]] = []
+        for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+            try:
+                sample = Sample(**json.loads(line))
+            except ValueError:
+                continue
+            readings.append((sample.time_s, _sum([gpu.power_w for gpu in sample.gpus]), _sum([gpu.energy_j for gpu in sample.gpus])))
+        return cls(readings)
+
+    def joules(self, start_s: float, end_s: float) -> tuple[float, Source] | None:
+        """Return the energy between two times and where it is from; None where neither the counters nor the power are known."""
+        if (counted := self._counted(start_s, end_s)) is not None:
+            return counted, "counter"
+        if (integral := self._integral(start_s, end_s)) is not None:
+            return integral, "power"
+        return None
+
+    def _counted(self, start_s: float, end_s: float) -> float | None:
+        """By the counters, interpolated at both ends; a silent moment between them costs nothing."""
+        first, last = self._at(start_s), self._at(end_s)
+        return None if first is None or last is None else last - first
+
+    def _at(self, at_s: float) -> float | None:
+        after = bisect_left(self._counter, (at_s,))
+        if not 0 < after < len(self._counter):
+            return None
+        (t0, e0), (t1, e1) = self._counter[after - 1 : after + 1]
+        return e0 + (e1 - e0) * (at_s - t0) / (t1 - t0) if t1 - t0 <= LONGEST_GAP_S else None
+
+    def _integral(self, start_s: float, end_s: float) -> float | None:
+        """By trapezoids of power with the ends interpolated; None where samples don't cover it."""
+        first, last = bisect_left(self._times, start_s) - 1, bisect_left(self._times, end_s)
+        if first < 0 or last >= len(self._power):
+            return None
+        joules = 0.0
+        for (t0, w0), (t1, w1) in pairwise(self._power[first : last + 1]):
+            if w0 is None or w1 is None or t1 - t0 > LONGEST_GAP_S:
+                return None
+            a, b = max(t0, start_s), min(t1, end_s)
+            slope = (w1 - w0) / (t1 - t0)
+            joules += (b - a) * (w0 + slope * ((a + b) / 2 - t0))
+        return joules
+
+
+def _sum(values: list[float | None]) -> float | None:
+    """Return the sum over all GPUs; None without a GPU, or where one is silent."""
+    known = [value for value in values if value is not None]
+    return sum(known) if known and len(known) == len(values) else None
