@@ -62,6 +62,28 @@ def test_a_benchmark_has_a_group_per_engine(bench_run, gateway, scrape):
     assert of(seen, "ncdemo_host_cpu_busy_ratio") != []
 
 
+def test_only_repeats_are_folded_into_a_median(bench_run):
+    folder = bench_run()
+    result = json.loads((folder / "result.json").read_text())
+    cell = next(c for c in result["bench"]["cells"] if c["engine"] == "vllm")
+    speeds = {("bf16", "poisson 1 req/s"): (10.0, 30.0), ("bf16", "poisson 8 req/s"): (80.0,), ("fp32", "poisson 1 req/s"): (5.0,)}
+    result["bench"]["cells"] = [
+        cell | {"variant": variant, "setting": setting, "concurrency": None, "repeat": i, "output_tokens_per_s": speed}
+        for (variant, setting), found in speeds.items()
+        for i, speed in enumerate(found)
+    ]
+    (folder / "result.json").write_text(json.dumps(result))
+    state = RunState(folder)
+    state.update()
+    text = next(group for group in groups(state, "node-1") if group.key.get("engine") == "vllm").text()
+    found = [f for f in text_string_to_metric_families(text) if f.name == "ncdemo_bench_output_tokens_per_second"]
+    assert {sample.labels["load"]: sample.value for sample in found[0].samples} == {
+        "bf16, poisson 1 req/s": 20.0,
+        "bf16, poisson 8 req/s": 80.0,
+        "fp32, poisson 1 req/s": 5.0,
+    }
+
+
 def test_down_for_the_whole_run_loses_nothing_once_it_is_back(train_run, bench_run, servers, scrape, tmp_path, monkeypatch):
     runs = [train_run("a"), train_run("b", seed=2, gpus=1), bench_run()]
     with servers.pushgateway(tmp_path) as up:

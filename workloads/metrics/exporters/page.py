@@ -169,7 +169,9 @@ def _cells(group: Group, cells: list[Cell]) -> None:
     group.add("ncdemo_bench_unmeasured_cells", sum(cell.error is not None for cell in cells))
     alike: dict[tuple[str, str], list[Cell]] = {}
     for cell in cells:
-        alike.setdefault((cell.model, str(getattr(cell, "given", f"concurrency {cell.concurrency}"))), []).append(cell)
+        # A precision or an open loop's rate is no repeat of another.
+        load = ", ".join(filter(None, (cell.variant, cell.setting or f"concurrency {cell.concurrency}")))
+        alike.setdefault((cell.model, load), []).append(cell)
     for (model, load), repeats in alike.items():
         for name, metric in CELL.items():
             group.add(metric, _median(getattr(cell, name) for cell in repeats), model=model, load=load)
