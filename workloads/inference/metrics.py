@@ -103,6 +103,12 @@ def wilson_low(good: int, sent: int, confidence: float = 0.95) -> float:
     return max(0.0, (middle - half) / (1 + z * z / sent))
 
 
+def attained_low(measured: Cell, confidence: float) -> float | None:
+    """Return Wilson's lower bound of a cell's attainment at a confidence of choice; None where it wasn't measured."""
+    share = measured.slo_attainment
+    return None if share is None else wilson_low(round(share * measured.requests), measured.requests, confidence)
+
+
 def meets(record: RequestRecord, slo: Slo) -> bool:
     """Say whether a request met every objective; a failure did not."""
     return record.ttft_s is not None and record.ttft_s <= slo.ttft_s and (record.tpot_s is None or record.tpot_s <= slo.tpot_s)

@@ -2,7 +2,7 @@
 
 hunt = Hunt(spec.search)
 while (rate := hunt.next_rate()) is not None:
-    hunt.tell(rate, cell.slo_attainment_low)
+    hunt.tell(rate, attained_low(cell, spec.search.confidence))
 hunt.best       # requests per second, None: not even the lowest tried
 
 A rate passes when the Wilson lower bound of its share of good requests reaches `attainment`, so a short cell can't pass by luck.

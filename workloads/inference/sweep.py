@@ -21,7 +21,7 @@ from workloads.inference.cost import priced, with_energy
 from workloads.inference.frameworks import engine_version
 from workloads.inference.frameworks.base import Answer
 from workloads.inference.ledger import Ledger
-from workloads.inference.metrics import agreement, cell, exact_match, request_record, unmeasured
+from workloads.inference.metrics import agreement, attained_low, cell, exact_match, request_record, unmeasured
 from workloads.inference.prompts import PromptTooLong
 from workloads.inference.search import Hunt
 from workloads.inference.stage import Stage, precision
@@ -75,7 +75,7 @@ class Sweep:
         while (rate := hunt.next_rate()) is not None:
             plan = first.at(first.load.model_copy(update={"rate_rps": rate}))
             found = self._ledger.done.get(plan.key) or self._cell(stage, plan)
-            hunt.tell(rate, found.slo_attainment_low)
+            hunt.tell(rate, attained_low(found, self._spec.search.confidence))
         self._found[first.key] = hunt.result(first)
         log.info("%s: highest rate that meets the objectives: %s req/s", first.subject.shown, hunt.best)
 
