@@ -234,7 +234,7 @@ class Cell(Record):
     output_tokens_per_s: float | None = None
     """Output tokens of the window / window."""
     steady_s: float | None = None
-    """The steady part of the window: from the first answer's end to the last send, without filling and draining. None: there is none."""
+    """The steady part of the window: from the first answer's end to the last send, without filling and draining. None: it is too short."""
     steady_output_tokens_per_s: float | None = None
     """Output tokens that came in it / its length."""
     requests_per_s: float | None = None

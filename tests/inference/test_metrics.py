@@ -88,13 +88,25 @@ def test_the_steady_part_leaves_filling_and_draining_out() -> None:
     records = [
         record(answer(0, sent=0, chunks=(100, 200), tokens=(1, 1))),
         record(answer(1, sent=0, chunks=(150, 250, 350), tokens=(1, 2, 4))),
-        record(answer(2, sent=300, chunks=(400, 500), tokens=(1, 1))),
+        record(answer(2, sent=340, chunks=(440, 540), tokens=(1, 1))),
     ]
-    assert steady(records) == (pytest.approx(0.1), pytest.approx(2 / 0.1))  # from 200 to 300 ms, two tokens at 250
+    assert steady(records) == (pytest.approx(0.14), pytest.approx(2 / 0.14))  # from 200 to 340 ms, two tokens at 250
     assert steady(records[:2]) is None, "all was sent before an answer had ended"
     c = cell(records, PLAN, Slo(), expected_tokens=None, agreement=None)
-    assert (c.steady_s, c.steady_output_tokens_per_s) == (pytest.approx(0.1), pytest.approx(20))
+    assert (c.steady_s, c.steady_output_tokens_per_s) == (pytest.approx(0.14), pytest.approx(2 / 0.14))
     assert (c.icl_s.count, c.icl_s.max) == (4, pytest.approx(0.1))
+
+
+@pytest.mark.parametrize(("waves", "expected"), [(2, None), (3, 760), (6, 760)])
+def test_a_steady_part_of_milliseconds_has_no_rate(waves: int, expected: float | None) -> None:
+    """8 streams of 19 tokens each 200 ms make 760 tokens/s; between two waves there are but the streams' few milliseconds of difference."""
+    records = [
+        record(answer(8 * wave + i, sent=200 * wave + i // 2, chunks=tuple(200 * wave + i // 2 + 10 * k for k in range(1, 20)), tokens=(1,) * 19))
+        for wave in range(waves)
+        for i in range(8)
+    ]  # fmt: skip
+    found = steady(records)
+    assert (found and found[1]) == (expected and pytest.approx(expected, rel=0.04))
 
 
 def test_a_cell_in_which_all_failed_has_a_reason_and_no_numbers() -> None:

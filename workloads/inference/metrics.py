@@ -57,11 +57,13 @@ def itl_s(record: RequestRecord) -> list[float]:
 def steady(records: Sequence[RequestRecord]) -> tuple[float, float] | None:
     """Return the length of the steady part, first answer's end to last send, in seconds, and its output tokens/s.
 
-    None where the last request was sent before an answer had ended, or where tokens of a chunk aren't known.
+    None where that is shorter than half of what a request takes on average, so that what its edges cut off would decide the rate:
+    two waves of a closed loop leave milliseconds between them. None too where tokens of a chunk aren't known.
     """
     done = [r for r in records if r.ok]
     start, end = min(r.chunk_s[-1] for r in done), max(r.sent_s for r in records)
-    if end <= start or any(r.chunk_tokens is None for r in done):
+    e2e_s = math.fsum(r.chunk_s[-1] - r.sent_s for r in done) / len(done)
+    if end - start < max(e2e_s / 2, 1e-9) or any(r.chunk_tokens is None for r in done):
         return None
     came = (zip(r.chunk_s, r.chunk_tokens or (), strict=True) for r in done)
     return end - start, sum(tokens for pairs in came for at, tokens in pairs if start < at <= end) / (end - start)
