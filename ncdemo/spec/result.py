@@ -229,7 +229,7 @@ class Cell(Record):
     start_s: float | None = None
     """First send, seconds since the run's clock zero."""
     window_s: float | None = None
-    """First send to last token."""
+    """First send to last token, or to the last send where all that were sent later failed."""
     output_tokens: int | None = None
     output_tokens_per_s: float | None = None
     """Output tokens of the window / window."""

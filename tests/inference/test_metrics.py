@@ -84,6 +84,25 @@ def test_a_cell_by_hand() -> None:
     assert c.equal_output_tokens is False  # the failure yielded none
 
 
+def test_requests_that_failed_after_the_last_good_answer_are_in_the_window() -> None:
+    """A server that died after a second of ten made one good request in ten seconds, not one a second."""
+    records = [record(answer(0, sent=0, chunks=(500, 1000), tokens=(1, 1)))]
+    records += [record(Answer(i, i * 1000 * MS, i * 1000 * MS, error="refused")) for i in range(1, 11)]
+    c = cell(records, PLAN, Slo(tpot_s=1), expected_tokens=None, agreement=None)
+    assert c.window_s == pytest.approx(10)
+    assert c.goodput_rps == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize(("gap_ms", "good"), [(90, 1), (110, 0)])
+def test_an_objective_for_tpot_is_not_met_because_nobody_knows_it(gap_ms: int, good: int) -> None:
+    """A usage of 12 tokens in 4 chunks: TPOT can't be known, but it is no more than the gap of chunks of one token each."""
+    one = answer(sent=0, chunks=(100, 100 + gap_ms, 100 + 2 * gap_ms, 100 + 3 * gap_ms), tokens=(1, 1, 1, 1))
+    one.output_tokens, one.chunk_tokens_from, one.token_ids = 12, "unknown", []
+    r = record(one)
+    assert r.tpot_s is None
+    assert cell([r], PLAN, Slo(tpot_s=0.1), expected_tokens=None, agreement=None).slo_attainment == good
+
+
 def test_the_steady_part_leaves_filling_and_draining_out() -> None:
     records = [
         record(answer(0, sent=0, chunks=(100, 200), tokens=(1, 1))),

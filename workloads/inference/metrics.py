@@ -112,8 +112,14 @@ def attained_low(measured: Cell, confidence: float) -> float | None:
 
 
 def meets(record: RequestRecord, slo: Slo) -> bool:
-    """Say whether a request met every objective; a failure did not."""
-    return record.ttft_s is not None and record.ttft_s <= slo.ttft_s and (record.tpot_s is None or record.tpot_s <= slo.tpot_s)
+    """Say whether a request surely met every objective; a failure did not.
+
+    Where it isn't known how many tokens each chunk had, each after the first had one at least, so TPOT is at most their mean gap.
+    """
+    tpot_s = record.tpot_s
+    if tpot_s is None and record.chunk_tokens is None and len(record.chunk_s) > 1:
+        tpot_s = (record.chunk_s[-1] - record.chunk_s[0]) / (len(record.chunk_s) - 1)
+    return record.ttft_s is not None and record.ttft_s <= slo.ttft_s and (tpot_s is None or tpot_s <= slo.tpot_s)
 
 
 def unmeasured(plan: PlannedCell, requests: int, failure: str, error: str) -> Cell:
@@ -134,7 +140,8 @@ def cell(
     if not done:
         return unmeasured(plan, len(records), records[0].failure or "no_answers", records[0].error or "no request was answered")
     start = min(r.sent_s for r in records)
-    window = max(r.chunk_s[-1] for r in done) - start
+    # Where the requests after the last good answer all failed, they were sent in the window all the same.
+    window = max(*(r.chunk_s[-1] for r in done), *(r.sent_s for r in records)) - start
     steady_s, steady_tokens_per_s = steady(records) or (None, None)
     tokens, good = sum(r.output_tokens for r in done), sum(meets(r, slo) for r in done)
     return unmeasured(plan, len(records), "", "").model_copy(
