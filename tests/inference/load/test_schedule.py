@@ -25,6 +25,12 @@ def test_gamma_gaps_have_their_mean_and_variation(burstiness: float, cv: float) 
     assert statistics.stdev(gaps) / mean == pytest.approx(cv, rel=0.05)
 
 
+@pytest.mark.parametrize("burstiness", [0.25, 1.0, 4.0])
+@pytest.mark.parametrize(("count", "seed"), [(2, 0), (64, 0), (64, 2), (268, 0)])
+def test_few_arrivals_too_come_at_the_rate_that_was_asked_for(burstiness: float, count: int, seed: int) -> None:
+    assert gamma(8, burstiness, count, seed).offsets_s[-1] == pytest.approx((count - 1) / 8)
+
+
 def test_poisson_arrivals_have_no_memory() -> None:
     """Counts in equal windows have their mean as variance, and a gap says nothing about the next."""
     schedule = poisson(100, 20000, seed=2)

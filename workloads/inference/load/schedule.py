@@ -3,6 +3,7 @@
 poisson(rate_rps=8, count=200, seed=1).offsets_s    # 200 times, the first at 0
 """
 
+import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -53,14 +54,16 @@ def poisson(rate_rps: float, count: int, seed: int) -> Open:
 def gamma(rate_rps: float, burstiness: float, count: int, seed: int) -> Open:
     """Return gamma-distributed gaps of shape `burstiness` (vLLM's word): 1 is Poisson, below it bursts, above it evenness.
 
-    The coefficient of variation of the gaps is burstiness ** -0.5.
+    The coefficient of variation of the gaps is burstiness ** -0.5. They are scaled to the rate that was asked for: unscaled, that
+    of 64 Poisson arrivals is off by an eighth (one standard deviation), which a report would print as if it had been sent.
     """
     _check(rate_rps)
     if burstiness <= 0:
         raise SpecError(f"burstiness = {burstiness:g}: must be above 0; 1 is Poisson, lower is burstier")
     rng = random.Random(seed)
-    gaps = (rng.gammavariate(burstiness, 1 / (rate_rps * burstiness)) for _ in range(count - 1))
-    return Open(tuple(accumulate(gaps, initial=0.0)) if count else ())
+    drawn = [rng.gammavariate(burstiness, 1 / burstiness) for _ in range(count - 1)]
+    scale = len(drawn) / rate_rps / (math.fsum(drawn) or 1.0)
+    return Open(tuple(accumulate((gap * scale for gap in drawn), initial=0.0)) if count else ())
 
 
 def replay(offsets_s: Sequence[float], speed: float = 1.0) -> Open:
