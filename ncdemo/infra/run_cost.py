@@ -70,7 +70,7 @@ def run_cost(path: Path, where: Where, prices: Prices) -> RunCost:
     last_s = record.duration_s if record.duration_s is not None else _last_sign_s(path)
     if last_s is None:
         raise SpecError(f"{path}: {record.status}, with no duration and no sample on record; there is nothing to count")
-    nodes = where.nodes or _nodes(record, size)
+    nodes = where.nodes or _nodes(path, record, size)
     hours = last_s / 3600 * nodes
     each, spot, tokens = prices.price(size, region), prices.spot(size, region), _tokens(record)
     usd = None if each is None else each * hours
@@ -120,10 +120,16 @@ def _last_sign_s(path: Path) -> float | None:
     return last
 
 
-def _nodes(record: RunRecord, size: Size) -> int:
-    """Return as many nodes as the ranks need GPUs; a benchmark takes one."""
+def _nodes(path: Path, record: RunRecord, size: Size) -> int:
+    """Return what the launcher told the ranks, else ranks / those of a node, else as many as have the GPUs; a benchmark takes one."""
+    try:
+        told = json.loads((path / "environment.json").read_text(encoding="utf-8"))["env"]
+        return max(1, int(told["WORLD_SIZE"]) // int(told["LOCAL_WORLD_SIZE"]))
+    except (OSError, ValueError, KeyError, TypeError, ZeroDivisionError):
+        pass  # one rank alone is told nothing
     ranks = record.train.world_size if record.train else 1
-    return -(-ranks // max(size.gpus, 1))
+    each = (_spec(path).get("train") or {}).get("processes") or max(size.gpus, 1)
+    return -(-ranks // each)
 
 
 def _tokens(record: RunRecord) -> int:

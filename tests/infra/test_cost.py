@@ -114,6 +114,17 @@ def test_nodes_follow_from_the_ranks(world_size: int, vm_size: str, nodes: int, 
     assert run_cost(folder, Where(vm_size, nodes=7), Table()).nodes == 7
 
 
+def test_nodes_are_those_of_the_launch_where_it_is_on_record(tmp_path: Path) -> None:
+    """Two ranks of one CPU node are one node; one rank on each of two nodes with two GPUs are two; also before a run has a result."""
+    one = run(tmp_path, world_size=2, spec="kind: train\ntrain: {processes: 2}\n")
+    assert run_cost(one, Where("Standard_D4s_v5"), Table()).nodes == 1
+    two = run(tmp_path, world_size=2, spec="kind: train\ntrain: {processes: 1}\n")
+    assert run_cost(two, Where(NC80), Table()).nodes == 2
+    stopped = run(tmp_path, train=None, status="interrupted")
+    (stopped / "environment.json").write_text(json.dumps({"env": {"WORLD_SIZE": "8", "LOCAL_WORLD_SIZE": "2"}}))
+    assert run_cost(stopped, Where(NC80), Table()).nodes == 4
+
+
 def test_a_benchmark_records_its_size_and_region(tmp_path: Path) -> None:
     spec = f"kind: bench\nprices: {{vm_size: {NC80}, region: spaincentral}}\n"
     folder = run(tmp_path, spec=spec, kind="bench", train=None)
