@@ -37,11 +37,13 @@ class Utilization:
 
 
 def work_of(model: Any) -> Work | None:
-    """Return what of a model multiplies; None for one in 4 bits, whose tensors don't tell their size."""
-    if any(not p.is_floating_point() for p in model.parameters()):
+    """Return what of a model multiplies; None for one in 4 bits, whose tensors don't tell their size, or of experts, few of which run."""
+    if any(not p.is_floating_point() or "experts" in name.split(".") for name, p in model.named_parameters()):
         return None
     embedding, head = model.get_input_embeddings().weight, model.get_output_embeddings().weight
-    body = [p for p in model.parameters() if p is not embedding and p is not head and p.ndim >= 2]
+    # Positions that are learned are looked up too.
+    looked_up = {id(embedding), id(head), *(id(m.weight) for m in model.modules() if isinstance(m, torch.nn.Embedding))}
+    body = [p for p in model.parameters() if id(p) not in looked_up and p.ndim >= 2]
     config = model.config.get_text_config()
     head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     return Work(
