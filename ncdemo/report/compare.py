@@ -138,7 +138,9 @@ def refusal(ours: Sequence[Cell], theirs: Sequence[Cell]) -> str | None:
 def _differences(model: str, load: str, ours: Sequence[Cell], theirs: Sequence[Cell], *, paired: bool) -> list[Difference]:
     found = []
     for metric, better, value in _metrics():
-        mine, others = ({c.repeat: v for c in cells if (v := value(c)) is not None and v > 0} for cells in (ours, theirs))
+        mine, others = ({c.repeat: v for c in cells if (v := value(c)) is not None} for cells in (ours, theirs))
+        if min([*mine.values(), *others.values()], default=0) <= 0:  # a goodput of none has no ratio, and leaving it out would flatter
+            continue
         x, y = [math.log(v) for v in mine.values()], [math.log(v) for v in others.values()]
         if paired:
             both = sorted(mine.keys() & others.keys())

@@ -72,6 +72,17 @@ def test_lower_is_better_for_latency_and_few_repeats_establish_nothing() -> None
     assert few["ttft_s p50"].verdict == "not established: 5 of at least 6 repeats"
 
 
+def test_a_repeat_without_any_goodput_is_not_left_out() -> None:
+    """Six good repeats of eight are no six repeats: two in which nothing met the objectives would vanish."""
+
+    def with_goodput(engine: str, found: list[float]) -> Side:
+        return Side("r", engine, tuple(cell(engine, i, 100.0, goodput_rps=one) for i, one in enumerate(found)))
+
+    even = with_goodput("b", [4.0] * 8)
+    assert "goodput_rps" in {d.metric for d in compare(with_goodput("a", [5.0, 5.1] * 4), even)}
+    assert "goodput_rps" not in {d.metric for d in compare(with_goodput("a", [5.0, 5.1] * 3 + [0.0, 0.0]), even)}
+
+
 @pytest.mark.parametrize(
     ("changes", "why"),
     [
