@@ -48,6 +48,14 @@ class Watched(RunState):
             if isinstance(entry.get("cell"), dict):
                 self.cells[str(entry.get("key"))] = entry["cell"]
 
+    def forget_steps(self) -> None:
+        super().forget_steps()
+        self.losses, self.first_end_s, self._every, self._since = [], None, 1, 0
+
+    def forget_requests(self) -> None:
+        super().forget_requests()
+        self._tokens.clear()
+
     def on_step(self, step: dict[str, Any]) -> None:
         super().on_step(step)
         self.first_end_s = self.first_end_s or step.get("end_s")

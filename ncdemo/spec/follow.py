@@ -5,7 +5,8 @@ state = RunState(Path("runs/demo")); state.update(); state.step["loss"]
 
 import datetime
 import json
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -20,17 +21,24 @@ TAIL_BYTES = 1 << 16
 
 
 class Follow:
-    """A JSON Lines file of which `new` returns what has come since it was last asked; a file that shrank is begun again."""
+    """A JSON Lines file of which `new` returns what has come since it was last asked.
 
-    def __init__(self, path: Path) -> None:
-        self._path, self._at = path, 0
+    A file that shrank or was replaced, as that of a run which goes on from a checkpoint, is begun again, and `again` is called first.
+    """
+
+    def __init__(self, path: Path, again: Callable[[], None] = lambda: None) -> None:
+        self._path, self._at, self._again = path, 0, again
+        self._inode: int | None = None
 
     def new(self) -> Iterator[dict[str, Any]]:
         """Yield records of whole lines; a line that is none is passed over, as a killed run may leave one."""
         try:
             with self._path.open("rb") as file:
-                if file.seek(0, 2) < self._at:
+                inode = os.fstat(file.fileno()).st_ino
+                if file.seek(0, 2) < self._at or inode != (self._inode or inode):
                     self._at = 0
+                    self._again()
+                self._inode = inode
                 file.seek(self._at)
                 for line in file:
                     if not line.endswith(b"\n"):
@@ -88,7 +96,8 @@ class RunState:
                 f"{folder}: is not a run directory (it has no result.json); give a folder that ncdemo train or ncdemo bench wrote"
             )
         self.record: RunRecord | None = None
-        self.totals = dict.fromkeys(("steps", "examples", "tokens", "target_tokens", "step_time_s"), 0.0)
+        self.totals: dict[str, float] = {}
+        self.forget_steps()
         self.step: dict[str, Any] = {}
         """The last StepRecord."""
         self.evals: dict[str, dict[str, Any]] = {}
@@ -99,7 +108,16 @@ class RunState:
         """The last Sample."""
         self.progress_s = 0.0
         """When the last step, evaluation or request ended, on the run's clock."""
-        self._steps, self._evals, self._requests = (Follow(folder / f"{name}.jsonl") for name in ("steps", "evals", "requests"))
+        self._steps = Follow(folder / "steps.jsonl", self.forget_steps)
+        self._evals = Follow(folder / "evals.jsonl")
+        self._requests = Follow(folder / "requests.jsonl", self.forget_requests)
+
+    def forget_steps(self) -> None:
+        """Begin to count again: the file of the steps has begun again."""
+        self.totals.update(dict.fromkeys(("steps", "examples", "tokens", "target_tokens", "step_time_s"), 0.0))
+
+    def forget_requests(self) -> None:
+        self.requests.clear()
 
     def update(self) -> None:
         with suppress(OSError, ValueError, ValidationError):  # written anew at this moment, or by another version
