@@ -25,6 +25,8 @@ class ArmApi:
         """What a script ends with."""
         self.refuse: Callable[[str, str], tuple[int, str] | None] = lambda method, path: None
         self.subscriptions = ["0000-sub"]
+        self.things: dict[str, Any] = {}
+        """Path below a subscription -> what a GET answers, for all that isn't a VM."""
         self._operations: dict[str, list[dict[str, Any]]] = {}
         api = self
 
@@ -86,6 +88,8 @@ class ArmApi:
         assert query["api-version"], "every call says its version"
         if path == "/subscriptions":
             return 200, {"value": [{"subscriptionId": one} for one in self.subscriptions]}, {}
+        if method == "GET" and (thing := self.things.get(path.removeprefix("/subscriptions/0000-sub/"))) is not None:
+            return 200, thing, {}
         found = re.fullmatch(
             r"/subscriptions/0000-sub/resourceGroups/rg/providers/Microsoft.Compute/virtualMachines/([\w-]+)/(\w+)/?([\w-]*)", path
         )
