@@ -5,6 +5,7 @@ probe(job, own_cluster=True)     # of a Job that is in the cluster
 It runs on the system pool, so that no GPU node starts for it, and removes itself five minutes after its end.
 """
 
+import json
 import uuid
 
 from ncdemo.infra import manifests as m
@@ -50,7 +51,7 @@ def probe(job: m.Manifest, *, own_cluster: bool) -> m.Manifest:
         "containers": [container],
         "volumes": [{"name": name, "emptyDir": {"sizeLimit": "1Gi"}} for name in ("scratch", "tmp")],
     }
-    return {
+    made = {
         "apiVersion": "batch/v1",
         "kind": "Job",
         "metadata": m.meta(f"storage-probe-{uuid.uuid4().hex[:8]}", space),
@@ -61,3 +62,5 @@ def probe(job: m.Manifest, *, own_cluster: bool) -> m.Manifest:
             "template": {"metadata": {"labels": identity}, "spec": spec},
         },
     }
+    # Nothing is shared, so that YAML shows no anchors.
+    return json.loads(json.dumps(made))

@@ -115,7 +115,10 @@ def azure_things(rendered: Any) -> dict[str, Any]:
     group = GROUP.format(rendered.outputs["resource_group"])
     cluster = f"{group}ContainerService/managedClusters/{rendered.outputs['cluster']}"
     pools = [
-        {"name": one.inputs["agentPoolName"], "properties": one.inputs | {"provisioningState": "Succeeded", "powerState": {"code": "Running"}}}
+        {
+            "name": one.inputs["agentPoolName"],
+            "properties": one.inputs | {"provisioningState": "Succeeded", "powerState": {"code": "Running"}},
+        }
         for one in rendered.of("AgentPool")
     ]
     found: dict[str, Any] = {
