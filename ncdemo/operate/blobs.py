@@ -6,6 +6,7 @@
 AZURE_STORAGE_CONNECTION_STRING, where set, wins: emulators need it.
 """
 
+import datetime
 import json
 import os
 import re
@@ -117,6 +118,11 @@ class Blobs:
     def log(self, folder: str, offset: int) -> bytes | None:
         """Return what a run's log has from an offset on; None while there is no log."""
         return self.read(f"{folder}/{LOG_FILE}", offset)
+
+    def log_changed_at(self, run: str) -> datetime.datetime | None:
+        """Return when the copy of a run's log came; None while there is none."""
+        found: datetime.datetime | None = self._changed(f"{run}/{LOG_FILE}")
+        return found
 
     def run_command_said(self, name: str) -> str:
         """Return what the run command that started a job on a VM said."""
