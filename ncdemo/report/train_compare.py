@@ -175,8 +175,9 @@ def _notes(sides: Sequence[Side]) -> list[str]:
 
 
 def _cost_usd(side: Side) -> float | None:
-    vm = find(str(_at(side.spec, "prices.vm_size")))
-    usd_per_h = vm.price(str(_at(side.spec, "prices.region"))) if vm else None
+    said, key = (side.spec, "prices") if _at(side.spec, "prices.vm_size") else (side.environment, "azure")
+    vm = find(str(_at(said, f"{key}.vm_size")))
+    usd_per_h = vm.price(str(_at(said, f"{key}.region"))) if vm else None
     if usd_per_h is None or side.duration_s is None:
         return None
     nodes = side.result.world_size // (_at(side.spec, "train.processes") or 1)
