@@ -1,5 +1,5 @@
 # make demo: everything end to end on this machine.   make test: what CI runs.
-.PHONY: setup demo test lint lock check-manifests bench-packing bench-sampler bench-cli bench-preview bench-trl bench-resume bench-load bench-sweep test-unsloth test-image
+.PHONY: setup demo test lint lock audit check-manifests bench-packing bench-sampler bench-cli bench-preview bench-trl bench-resume bench-load bench-sweep test-unsloth test-image
 .PHONY: setup demo test lint lock check-manifests bench-packing bench-sampler bench-soak bench-cli bench-preview bench-trl bench-resume bench-load test-unsloth test-image
 .PHONY: setup demo test lint lock check-manifests bench-packing bench-sampler bench-cli bench-preview bench-trl bench-resume bench-checkpoint bench-loop bench-load test-unsloth test-image
 .PHONY: setup demo test lint lock check-manifests bench-packing bench-sampler bench-soak bench-cli bench-preview bench-trl bench-resume bench-load test-unsloth test-ui test-image
@@ -38,6 +38,10 @@ lint: setup
 # After a change of dependencies: lock again and take the hosts out (docs/packaging.md).
 lock:
 	uv lock && python3 scripts/lock_hosts.py && uv lock && python3 scripts/lock_hosts.py
+
+# Known vulnerabilities of every locked package; 2: not audited, e.g. where no advisories are reached.
+audit:
+	@.venv/bin/python scripts/audit.py
 
 bench-packing: setup
 	@.venv/bin/python benchmarks/packing.py

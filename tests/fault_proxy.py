@@ -23,6 +23,8 @@ class FaultProxy:
     def __init__(self, upstream: str, *, share: float, seed: int = 0) -> None:
         self.faults: Counter[str] = Counter()
         self.requests = 0
+        self.body_bytes = 0
+        """Of all answers that were passed on whole."""
         self._upstream, self._share, self._draw, self._lock = urlsplit(upstream), share, random.Random(seed), threading.Lock()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
         self._server.daemon_threads = True
@@ -98,6 +100,7 @@ def _handler(proxy: FaultProxy) -> type[BaseHTTPRequestHandler]:
             self.end_headers()
             if self.command != "HEAD":
                 self.wfile.write(body)
+                proxy.body_bytes += len(body)
 
         do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = _any
 

@@ -78,6 +78,16 @@ class Storage:
         """Copy what a name below the folder holds to a file."""
         self._files.get_file(f"{self._path}/{name}", str(path))
 
+    @property
+    def container(self) -> str:
+        """The first part of the path: in Azure, what roles are given on."""
+        return self._path.strip("/").partition("/")[0] if self._azure else self._path
+
+    def entries(self) -> int:
+        """Return how many entries the container has at its top, asked of storage now."""
+        self._files.invalidate_cache()
+        return len(self._files.ls(self.container, detail=False))
+
     def names(self, folder: str) -> list[str]:
         """Return the names of all files below a folder of ours, relative to it; none when there is no such folder."""
         self._files.invalidate_cache()  # others write here too

@@ -27,7 +27,7 @@ COMMANDS = {
     "cost": ("ncdemo.cli.cost", "Say what a stack and its jobs would cost, or what a run did cost."),
     "terraform": ("ncdemo.cli.terraform", "The stacks' Terraform twin: its variables, and whether both build the same."),
     "image": ("ncdemo.cli.image", "Build and push the container images that jobs and services run."),
-    "doctor": ("ncdemo.cli.doctor", "Say what is wrong here or in Azure, and what mends it."),
+    "doctor": ("ncdemo.cli.doctor", "Say what is wrong here, in Azure or in a cluster, and what mends it."),
     "data": ("ncdemo.cli.data", "Fetch a data set for offline use, or look at the shipped one."),
     "spec": ("ncdemo.cli.spec", "Check specs and print their JSON schemas."),
 }

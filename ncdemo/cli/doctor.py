@@ -1,7 +1,8 @@
-"""`ncdemo doctor`: what is wrong here and in the Azure subscription, with the command that mends each finding.
+"""`ncdemo doctor`: what is wrong here, in the Azure subscription and in the cluster, with the command that mends each finding.
 
 ncdemo doctor
 ncdemo doctor azure aks-dev --region eastus --region spaincentral
+ncdemo doctor cluster aks-dev
 """
 
 import json
@@ -13,6 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+
+from ncdemo.cli.doctor_cluster import cluster
 
 # Nothing of ncdemo.spec is imported here: it would cost `--help` a quarter of a second.
 if TYPE_CHECKING:
@@ -129,3 +132,6 @@ def env(as_data: bool) -> None:
     else:
         click.echo(f"{sys.prefix} ({what}): all {len(wanted)} packages are those of {source}")
     sys.exit(1 if found else 0)
+
+
+command.add_command(cluster)

@@ -5,11 +5,16 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from ncdemo.cli.stack_expire import expire
 from ncdemo.cli.stack_new import new
+
+if TYPE_CHECKING:
+    from ncdemo.infra.render import Rendered
+    from ncdemo.spec.stack_file import Stack
 
 INSTALL = "Download & install Pulumi, pulumi.com/docs/install"
 stack_argument = click.argument("stack", metavar="STACK")
@@ -58,29 +63,36 @@ def preview(stack: str, overrides: tuple[str, ...], as_data: bool, folder: str |
 
     STACK is a name (stacks/Pulumi.NAME.yaml) or a file.
     """
-    from ncdemo.spec.base import SpecError
     from ncdemo.spec.stack_file import load_stack
 
     loaded = load_stack(stack_file(stack), overrides)
     tell(loaded.notes)
+    found = rendered(loaded)
+    from ncdemo.infra.picture import draw
+    from ncdemo.infra.show import as_json, as_text, write_files
+
+    if folder is not None:
+        written = write_files(found, Path(folder))
+        click.echo(f"{len(written)} files in {folder}", err=True)
+    if picture is not None:
+        Path(picture).write_text(draw(found), encoding="utf-8")
+    if as_data:
+        click.echo(json.dumps(as_json(found), indent=2))
+    else:
+        click.echo(as_text(found, files=folder is None), nl=False)
+
+
+def rendered(loaded: "Stack") -> "Rendered":
+    """Return what a stack would make. Raise SpecError where the Pulumi packages are missing."""
+    from ncdemo.spec.base import SpecError
+
     try:
-        from ncdemo.infra.picture import draw
         from ncdemo.infra.render import render
-        from ncdemo.infra.show import as_json, as_text, write_files
     except ModuleNotFoundError as missing:
         if not (missing.name or "").startswith("pulumi"):
             raise
         raise SpecError("the Pulumi packages aren't installed; run scripts/setup_env.sh --extra infra") from None
-    rendered = render(loaded)
-    if folder is not None:
-        written = write_files(rendered, Path(folder))
-        click.echo(f"{len(written)} files in {folder}", err=True)
-    if picture is not None:
-        Path(picture).write_text(draw(rendered), encoding="utf-8")
-    if as_data:
-        click.echo(json.dumps(as_json(rendered), indent=2))
-    else:
-        click.echo(as_text(rendered, files=folder is None), nl=False)
+    return render(loaded)
 
 
 def pulumi_commands(verb: str, name: str, yes: bool) -> list[list[str]]:

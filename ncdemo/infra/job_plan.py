@@ -16,9 +16,11 @@ from ncdemo.spec.job import (
     NCDEMO_JOB,
     NCDEMO_MASTER_ADDR,
     NCDEMO_NODES,
+    NCDEMO_REGION,
     NCDEMO_RESULTS_URI,
     NCDEMO_RUNS,
     NCDEMO_STORAGE_ACCOUNT,
+    NCDEMO_VM_SIZE,
     RUNS_DIR,
     SCRATCH_DIR,
 )
@@ -82,8 +84,8 @@ def run_file(run: JobRun) -> str:
     return dump_spec(run.run)
 
 
-def environment(run: JobRun, name: str, master: str) -> dict[str, str]:
-    """Return the environment of a job's container, on any target."""
+def environment(run: JobRun, name: str, master: str, region: str | None) -> dict[str, str]:
+    """Return the environment of a job's container, on any target; `region` is None outside Azure."""
     env = {
         NCDEMO_JOB: name,
         NCDEMO_NODES: str(run.job.nodes),
@@ -99,6 +101,8 @@ def environment(run: JobRun, name: str, master: str) -> dict[str, str]:
         "PYTHONUNBUFFERED": "1",
         "PYTHONDONTWRITEBYTECODE": "1",
     }
+    if run.pool and region:
+        env |= {NCDEMO_VM_SIZE: run.pool.size.name, NCDEMO_REGION: region}
     if run.job.nodes > 1:
         # NC nodes have no InfiniBand.
         env |= {NCDEMO_MASTER_ADDR: master, "NCCL_IB_DISABLE": "1", "NCCL_SOCKET_IFNAME": "eth0"}

@@ -42,6 +42,8 @@ class JobArgs:
     """Storage account of the results; None: they stay on the runs volume."""
     existing: ExistingCluster | None = None
     """Set on a cluster that ncdemo didn't make."""
+    region: str | None = None
+    """In Azure; None elsewhere."""
     queue: str | None = None
     files: bool = False
     has_token: bool = False
@@ -99,7 +101,7 @@ def one_per_node(identity: str) -> m.Manifest:
 def container(args: JobArgs, identity: str, own: Share) -> m.Manifest:
     """Return the container that runs the workload."""
     master = f"{identity}-0.{identity}.{args.namespace}.svc"
-    env: dict[str, Any] = environment(args.run, identity, master) | (args.env or {})
+    env: dict[str, Any] = environment(args.run, identity, master, args.region) | (args.env or {})
     if args.account is not None:
         env |= results_environment(args.account)
     if not args.existing and args.run.pool and args.run.pool.spot:

@@ -239,6 +239,7 @@ def job_args(
         provider=provider,
         account=account,
         existing=spec.kubernetes if spec.target == "kubernetes" else None,
+        region=None if spec.target == "kubernetes" else spec.location,
         queue=queue,
         files=bool(spec.storage.files_gib),
         has_token=hf_token is not None,

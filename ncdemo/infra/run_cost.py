@@ -23,7 +23,7 @@ DEFAULT_REGION = "eastus"
 
 @dataclass(frozen=True)
 class Where:
-    """What a run was on, as far as someone said; None: what the run's own spec says."""
+    """What a run was on, as far as someone said; None: what the run's machine said, else its spec."""
 
     vm_size: str | None = None
     region: str | None = None
@@ -54,14 +54,16 @@ def is_run(path: Path) -> bool:
 
 def machine(path: Path, where: Where) -> tuple[Size, str]:
     """Return the size and region of a run's nodes. Raise SpecError where nobody says it."""
-    recorded = (_spec(path).get("prices") or {}) if _spec(path) else {}
-    name = where.vm_size or recorded.get("vm_size")
+    ran_on, priced = _environment(path).get("azure") or {}, _spec(path).get("prices") or {}
+    name = where.vm_size or ran_on.get("vm_size") or priced.get("vm_size")
     if name is None:
         raise SpecError(f"{path}: doesn't record its VM size; add --size, e.g. --size {next(iter(SIZES))}")
     size = find(name)
     if size is None:
-        raise SpecError(f"--size {name}: isn't a VM size in ncdemo's catalogue; known: {', '.join(SIZES)}")
-    return size, where.region or recorded.get("region") or DEFAULT_REGION
+        said = f"--size {name}" if where.vm_size else f"{path}: its VM size {name}"
+        hint = "" if where.vm_size else "; give one with --size"
+        raise SpecError(f"{said}: isn't a VM size in ncdemo's catalogue{hint}; known: {', '.join(SIZES)}")
+    return size, where.region or ran_on.get("region") or priced.get("region") or DEFAULT_REGION
 
 
 def run_cost(path: Path, where: Where, prices: Prices) -> RunCost:
@@ -101,6 +103,14 @@ def _spec(path: Path) -> dict[str, Any]:
     try:
         data = yaml.safe_load((path / "spec.yaml").read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError):
+        return {}
+    return data if isinstance(data, dict) else {}
+
+
+def _environment(path: Path) -> dict[str, Any]:
+    try:
+        data = json.loads((path / "environment.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
         return {}
     return data if isinstance(data, dict) else {}
 

@@ -134,7 +134,7 @@ def start_script(args: VmJobArgs, identity: str, rank: int, image: str, account:
 def job_files(args: VmJobArgs, identity: str, rank: int, image: str, account: str) -> dict[str, str]:
     """Return what lies in the job's folder on a node: what bash and docker read to run it, and the spec that the container reads."""
     run, whole, server = args.run, share(args.run), args.run.job.server
-    env = environment(run, identity, args.vms[0].host) | results_environment(account) | {NCDEMO_NODE_RANK: str(rank)}
+    env = environment(run, identity, args.vms[0].host, args.place.location) | results_environment(account) | {NCDEMO_NODE_RANK: str(rank)}
     settings = {
         "ORDER": str(args.order),
         "IMAGE": image,

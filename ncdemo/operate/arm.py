@@ -30,11 +30,11 @@ class NotThere(SpecError):
 
 
 class Arm:
-    def __init__(self, url: str, token: Token, close: Callable[[], None]) -> None:
+    def __init__(self, url: str, token: Token, close: Callable[[], None], timeout_s: float = TIMEOUT_S) -> None:
         import httpx
 
         self._url, self._token, self._close = url.rstrip("/"), token, close
-        self._client = httpx.Client(timeout=TIMEOUT_S)
+        self._client = httpx.Client(timeout=timeout_s)
 
     def __enter__(self) -> Self:
         return self
@@ -44,7 +44,7 @@ class Arm:
         self._close()
 
     @classmethod
-    def connect(cls) -> Self:
+    def connect(cls, timeout_s: float = TIMEOUT_S) -> Self:
         """Return Azure's API with DefaultAzureCredential."""
         from azure.core.exceptions import ClientAuthenticationError
         from azure.identity import DefaultAzureCredential
@@ -58,7 +58,7 @@ class Arm:
             except ClientAuthenticationError:
                 raise SpecError("no identity that Azure accepts; log in with: az login") from None
 
-        return cls(url, token, credential.close)
+        return cls(url, token, credential.close, timeout_s)
 
     def subscription(self) -> str:
         """Return the subscription: AZURE_SUBSCRIPTION_ID or ARM_SUBSCRIPTION_ID, else the only one that this identity sees."""

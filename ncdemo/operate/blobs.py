@@ -6,6 +6,7 @@
 AZURE_STORAGE_CONNECTION_STRING, where set, wins: emulators need it.
 """
 
+import datetime
 import json
 import os
 import re
@@ -22,6 +23,8 @@ from ncdemo.spec.run_folder import LOG_FILE, METRICS, RESULT_FILE, RESULTS, RUN_
 
 CONNECTION_STRING = "AZURE_STORAGE_CONNECTION_STRING"
 HASHED = re.compile(r"(.+)-[0-9a-f]{10}")
+RANGE_BYTES = 4 << 20
+"""Azure computes the MD5 of a range up to this, the SDK's own way to check what arrives."""
 ENDED: tuple[State, ...] = ("finished", "failed", "interrupted")
 
 
@@ -116,6 +119,11 @@ class Blobs:
         """Return what a run's log has from an offset on; None while there is no log."""
         return self.read(f"{folder}/{LOG_FILE}", offset)
 
+    def log_changed_at(self, run: str) -> datetime.datetime | None:
+        """Return when the copy of a run's log came; None while there is none."""
+        found: datetime.datetime | None = self._changed(f"{run}/{LOG_FILE}")
+        return found
+
     def run_command_said(self, name: str) -> str:
         """Return what the run command that started a job on a VM said."""
         said = [self._read(f"{RUN_COMMANDS_FOLDER}/{name}.{end}") for end in ("out", "err")] if self.container == METRICS else []
@@ -128,6 +136,17 @@ class Blobs:
     def download(self, blob: str, **options: Any) -> Any:
         """Return Azure's own downloader of a blob; it keeps to the version that it begins with."""
         return self._client.download_blob(blob, **options)
+
+    def state(self, blob: str) -> Any:
+        """Return a blob's properties as Azure's own library has them."""
+        return self._client.get_blob_client(blob).get_blob_properties()
+
+    def range(self, blob: str, offset: int, length: int, etag: str) -> bytes:
+        """Return a range of one version of a blob, checked. Raise ResourceModifiedError when the blob is another by now."""
+        from azure.core import MatchConditions
+
+        same = MatchConditions.IfNotModified
+        return self._client.download_blob(blob, offset, length, validate_content=True, etag=etag, match_condition=same).readall()
 
     def _changed(self, name: str) -> Any:
         from azure.core.exceptions import ResourceNotFoundError
@@ -221,7 +240,7 @@ def _client(account: str | None, container: str) -> tuple[Any, Any]:
 
     # Azure's own waits are 15 s and longer: too long for somebody who looks on.
     options: dict[str, Any] = {"retry_policy": ExponentialRetry(initial_backoff=0, increment_base=2, retry_total=3, random_jitter_range=1)}
-    options |= {"connection_timeout": 10, "read_timeout": 60, "max_single_get_size": 4 << 20, "max_chunk_get_size": 4 << 20}
+    options |= {"connection_timeout": 10, "read_timeout": 60, "max_single_get_size": RANGE_BYTES, "max_chunk_get_size": RANGE_BYTES}
     if given := os.environ.get(CONNECTION_STRING):
         try:
             return ContainerClient.from_connection_string(given, container, **options), None

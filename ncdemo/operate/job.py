@@ -14,12 +14,18 @@ from typing import Literal, Protocol
 from ncdemo.spec.base import SpecError
 from ncdemo.spec.job import EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED
 
-State = Literal["waiting", "running", "finished", "failed", "interrupted", "killed", "unknown"]
+State = Literal["waiting", "running", "finished", "failed", "interrupted", "cancelled", "killed", "unknown"]
 EXIT_KILLED = 137
 """What a shell says of a process that SIGKILL ended."""
 EXIT_TIMEOUT = 124
 """As timeout(1): the job goes on, the waiting ended."""
-EXITS: dict[State, int] = {"finished": EXIT_DONE, "failed": EXIT_FAILED, "interrupted": EXIT_INTERRUPTED, "killed": EXIT_KILLED}
+EXITS: dict[State, int] = {
+    "finished": EXIT_DONE,
+    "failed": EXIT_FAILED,
+    "interrupted": EXIT_INTERRUPTED,
+    "cancelled": EXIT_INTERRUPTED,
+    "killed": EXIT_KILLED,
+}
 """States in which a job has ended -> the exit status that `wait` returns, unless the job's own is known."""
 POLL_S = (0.2, 5.0)
 """The first and the longest time between two looks at a job."""

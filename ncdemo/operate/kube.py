@@ -23,13 +23,21 @@ class NotThere(SpecError):
     """What was asked for doesn't exist."""
 
 
+class Refused(SpecError):
+    """This login may not do that."""
+
+
+class LoggedOut(SpecError):
+    """The cluster knows nobody by this login."""
+
+
 class Kube:
-    def __init__(self, client: Any) -> None:
-        self._client = client
+    def __init__(self, client: Any, read_s: float = READ_S) -> None:
+        self._client, self._read_s = client, read_s
         self.host: str = client.configuration.host
 
     @classmethod
-    def connect(cls, context: str | None, kubeconfig: str | None, login: str) -> Self:
+    def connect(cls, context: str | None, kubeconfig: str | None, login: str, read_s: float = READ_S) -> Self:
         """Return the API of a context. `login` is the command that brings the context. Raise SpecError when it can't be used."""
         try:
             from kubernetes import client, config
@@ -43,15 +51,15 @@ class Kube:
         path = kubeconfig or os.environ.get("KUBECONFIG") or str(Path.home() / ".kube" / "config")
         shown = f"context {context}" if context else "the current context"
         try:
-            return cls(config.new_client_from_config(path, context, persist_config=False, client_configuration=settings))
+            return cls(config.new_client_from_config(path, context, persist_config=False, client_configuration=settings), read_s)
         except (config.ConfigException, OSError) as error:
             said = (str(error).splitlines() or ["no reason"])[0].rstrip(".")
             raise SpecError(f"kubeconfig: {shown} can't be used ({said}); bring it with: {login}") from None
 
     def ask(self, method: str, path: str, body: Any = None, kind: str = "object", **query: Any) -> Any:
-        """Return what the API answers; `kind="str"` for what isn't JSON. Raise NotThere, Unreachable or SpecError."""
+        """Return what the API answers; `kind="str"` for what isn't JSON. Raise NotThere, Refused, LoggedOut, Unreachable or SpecError."""
         with self._explained(f"{method} {path}"):
-            return self._call(method, path, body, query, {200: kind, 201: kind, 202: kind}, _request_timeout=(CONNECT_S, READ_S))
+            return self._call(method, path, body, query, {200: kind, 201: kind, 202: kind}, _request_timeout=(CONNECT_S, self._read_s))
 
     @contextmanager
     def lines(self, path: str, **query: Any) -> Iterator[Iterator[bytes]]:
@@ -92,10 +100,11 @@ class Kube:
             message = json.loads(error.body)["message"]
         if status == 404:
             return NotThere(f"{what}: {message}; see what there is with: ncdemo jobs ls")
-        if status == 401:
-            return SpecError(f"the cluster at {self.host} doesn't accept this login; log in again: az login, then az aks get-credentials")
+        # Whose kubeconfig's command gave no token is nobody there: a 403, if the cluster lets nobody ask at all.
+        if status == 401 or (status == 403 and "system:anonymous" in message):
+            return LoggedOut(f"the cluster at {self.host} doesn't accept this login; log in again: az login, then az aks get-credentials")
         if status == 403:
-            return SpecError(f"{message}; ask for a role that may do so, e.g. Azure Kubernetes Service RBAC Writer")
+            return Refused(f"{message}; ask for a role that may do so, e.g. Azure Kubernetes Service RBAC Writer")
         if status == 429 or status >= 500 or status == 0:
             return Unreachable(f"the cluster at {self.host} answers {status}: {message}; try again in a while")
         return SpecError(f"{what}: {message} ({status}); check the job with: kubectl describe job")

@@ -3,7 +3,8 @@
     pulled = pull(blobs, "tune-3f2a9c01de", Path("runs"), weights=True, progress=print)
 
 A file is fetched beside its place and moved there when its length and, where storage has one, its MD5 are right; then a line in
-.pulled says so. result.json comes last, so that a folder that has it has everything that was there when it came.
+.pulled says so. A large one comes in ranges, and goes on where it was cut off (ranges.py). result.json comes last, so that a folder
+that has it has everything that was there when it came.
 """
 
 import base64
@@ -18,17 +19,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ncdemo.operate.blobs import Blobs, StoredFile, bare
+from ncdemo.operate.blobs import RANGE_BYTES, Blobs, StoredFile, bare
+from ncdemo.operate.ranges import PART, Ranges
 from ncdemo.spec.base import SpecError
 from ncdemo.spec.run_folder import RESULT_FILE, SPEC, WEIGHTS
 
 NOTES = ".pulled"
-PART = ".part"
 TRIES = 5
 """A file that a running job writes again meanwhile, or that arrives torn, is fetched anew so often."""
-FILES, RANGES = 4, 4
-"""Files at once, and ranges of 4 MiB of each."""
+FILES = 4
+"""Files at once."""
 BLOCK_BYTES = 1 << 20
+WRONG = "the copy in storage isn't what its checksum says; start the job again, which copies it anew"
 Progress = Callable[[int, int], None]
 """Gets bytes that are there, of bytes in all; the second may change."""
 
@@ -99,34 +101,49 @@ def _fetch(blobs: Blobs, notes: "_Notes", file: StoredFile, done: Callable[[Stor
     for _ in range(TRIES):
         with blobs.asked():
             try:
-                found = _download(blobs, file, part, done)
+                found = _download(blobs, file, part, lambda current: done(file, current))
             except ResourceModifiedError:
                 continue
             except AzureError as error:
                 if "MD5 mismatch" not in str(error):
                     raise
-                raise SpecError(
-                    f"{path}: the copy in storage isn't what its checksum says; start the job again, which copies it anew"
-                ) from None
+                raise SpecError(f"{path}: {WRONG}") from None
         md5, size = file_md5(part), part.stat().st_size
-        told = found.properties.content_settings.content_md5
-        if size == found.properties.size and (told is None or bytes(told) == md5):
+        if size == found.bytes and found.md5 in (None, md5):
             os.replace(part, path)
-            notes.add(file.name, bare(found.properties.etag), size, md5)
+            Ranges.forget(part)
+            notes.add(file.name, found.etag, size, md5)
             return size
+        if size == found.bytes and found.md5 is not None:
+            # Each range was what Azure sent; so it isn't what Azure was given.
+            Ranges.forget(part)
+            raise SpecError(f"{path}: {WRONG}")
     raise SpecError(f"{path}: changed, or arrived torn, {TRIES} times; pull again, when the job writes less if it still runs")
 
 
-def _download(blobs: Blobs, file: StoredFile, part: Path, done: Callable[[StoredFile, int], None]) -> Any:
-    """Fetch one version of a file, each range of it checked on its way; return what Azure said of it."""
-    with part.open("wb") as out:
-        found = blobs.download(
-            file.blob, max_concurrency=RANGES, validate_content=True, progress_hook=lambda current, _total: done(file, current)
-        )
-        found.readinto(out)
-        out.flush()
-        os.fsync(out.fileno())
-    return found
+@dataclass(frozen=True)
+class _Version:
+    """What Azure said of what came."""
+
+    bytes: int
+    etag: str
+    md5: bytes | None
+
+
+def _download(blobs: Blobs, file: StoredFile, part: Path, done: Callable[[int], None]) -> _Version:
+    """Fetch one version of a file, each range of it checked on its way. Raise ResourceModifiedError when it changes meanwhile."""
+    if file.bytes > RANGE_BYTES:
+        state = blobs.state(file.blob)
+        Ranges(blobs, file.blob, part, state.etag, state.size).fetch(done)
+    else:
+        with part.open("wb") as out:
+            found = blobs.download(file.blob, validate_content=True, progress_hook=lambda current, _total: done(current))
+            found.readinto(out)
+            out.flush()
+            os.fsync(out.fileno())
+        state = found.properties
+    told = state.content_settings.content_md5
+    return _Version(state.size, bare(state.etag), None if told is None else bytes(told))
 
 
 class _Notes:

@@ -194,8 +194,9 @@ def _notes(sides: Sequence[Side]) -> list[str]:
 
 
 def _cost_usd(side: Side) -> float | None:
-    vm = find(str(_at(side.spec, "prices.vm_size")))
-    usd_per_h = vm.price(str(_at(side.spec, "prices.region"))) if vm else None
+    said, key = (side.spec, "prices") if _at(side.spec, "prices.vm_size") else (side.environment, "azure")
+    vm = find(str(_at(said, f"{key}.vm_size")))
+    usd_per_h = vm.price(str(_at(said, f"{key}.region"))) if vm else None
     if usd_per_h is None or side.duration_s is None:
         return None
     return usd_per_h * _nodes(side) * side.duration_s / 3600

@@ -28,7 +28,7 @@ def test_command_of_the_docs(command: list[str], tmp_path: Path) -> None:
     args = command[1:]
     if args[:2] == ["doctor", "azure"] or {"--live", "--azure"} & set(args):
         pytest.skip("asks Azure; tests/cli and tests/infra run it against a stand-in")
-    if args[0] in ("jobs", "results") and {"--stack", "--context", "--account"} & set(args):
+    if args[:2] == ["doctor", "cluster"] or (args[0] in ("jobs", "results") and {"--stack", "--context", "--account"} & set(args)):
         pytest.skip("asks a cluster, Azure or Blob; tests/operate runs it against stand-ins and Azurite")
     if args[0] == "report" or (args[0] == "cost" and args[1].startswith("runs/")):
         pytest.skip("names runs of the reader's own; tests/report covers it")

@@ -133,6 +133,19 @@ def test_a_benchmark_records_its_size_and_region(tmp_path: Path) -> None:
     assert run_cost(folder, Where(region="eastus"), Table()).usd == pytest.approx(17.64 / 2)
 
 
+def test_a_run_costs_by_the_machine_that_it_recorded(tmp_path: Path) -> None:
+    folder = run(tmp_path, spec=f"kind: train\nprices: {{vm_size: {NC40}}}\n")
+    (folder / "environment.json").write_text(json.dumps({"azure": {"vm_size": NC80, "region": "spaincentral"}}))
+    found = run_cost(folder, Where(), Table())
+    assert (found.vm_size, found.region, found.usd) == (NC80, "spaincentral", pytest.approx(18.148 / 2))
+    assert run_cost(folder, Where(NC40, "eastus"), Table()).usd == pytest.approx(6.98 / 2), "who says it is heard"
+    (folder / "environment.json").write_text(json.dumps({"azure": {"vm_size": None, "region": None}}))
+    assert run_cost(folder, Where(), Table()).vm_size == NC40
+    (folder / "environment.json").write_text(json.dumps({"azure": {"vm_size": "Standard_ND_old", "region": "eastus"}}))
+    with pytest.raises(SpecError, match=r"its VM size Standard_ND_old: isn't a VM size in ncdemo's catalogue; give one with --size; known"):
+        run_cost(folder, Where(), Table())
+
+
 def test_a_killed_run_cost_at_least_its_last_sign_of_life(tmp_path: Path) -> None:
     folder = run(tmp_path, duration_s=None, status="running", train=None)
     with pytest.raises(SpecError, match="running, with no duration and no sample on record"):

@@ -55,6 +55,12 @@ def test_a_pod_gets_its_gpus_part_of_the_node() -> None:
     assert 2 * 272 < 640
 
 
+def test_a_job_is_told_what_its_nodes_are() -> None:
+    found = of({"name": "tune", "config": LORA, "pool": "two"}, location="spaincentral")
+    told = env(pod(found, "tune")["containers"][0])
+    assert (told["NCDEMO_VM_SIZE"], told["NCDEMO_REGION"]) == ("Standard_NC80adis_H100_v5", "spaincentral")
+
+
 def test_one_rank_runs_per_gpu() -> None:
     found = of({"name": "two-ranks", "config": LORA, "pool": "two"}, {"name": "no-gpu", "config": LORA, "pool": "cpu"})
     assert [run.run.train.processes for run in found.stack.jobs] == [2, 1]

@@ -5,6 +5,7 @@ with ArmApi() as api:
     os.environ |= api.env()
 """
 
+import datetime
 import json
 import re
 import threading
@@ -25,6 +26,8 @@ class ArmApi:
         """What a script ends with."""
         self.refuse: Callable[[str, str], tuple[int, str] | None] = lambda method, path: None
         self.subscriptions = ["0000-sub"]
+        self.things: dict[str, Any] = {}
+        """Path below a subscription -> what a GET answers, for all that isn't a VM."""
         self._operations: dict[str, list[dict[str, Any]]] = {}
         api = self
 
@@ -53,7 +56,7 @@ class ArmApi:
                 self.end_headers()
                 self.wfile.write(text)
 
-            do_GET = do_POST = _answer
+            do_GET = do_POST = do_PUT = do_DELETE = _answer
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
@@ -86,12 +89,21 @@ class ArmApi:
         assert query["api-version"], "every call says its version"
         if path == "/subscriptions":
             return 200, {"value": [{"subscriptionId": one} for one in self.subscriptions]}, {}
+        if method == "GET" and (thing := self.things.get(path.removeprefix("/subscriptions/0000-sub/"))) is not None:
+            return 200, thing, {}
         found = re.fullmatch(
-            r"/subscriptions/0000-sub/resourceGroups/rg/providers/Microsoft.Compute/virtualMachines/([\w-]+)/(\w+)/?([\w-]*)", path
+            r"/subscriptions/0000-sub/resourceGroups/rg/providers/Microsoft.Compute/virtualMachines/([\w-]+)(?:/(\w+)/?([\w-]*))?", path
         )
         if not found or found[1] not in self.powers:
             return 404, {"error": {"message": "The Resource was not found.\nMore."}}, {}
         vm, what, name = found.groups()
+        if what is None:
+            return 200, {"name": vm, "location": "eastus"}, {}
+        if what == "runCommands" and method == "DELETE":
+            del self.commands[vm][name]
+            return self._later([{"status": "InProgress"}, {"status": "Succeeded"}], None)
+        if what == "runCommands" and method == "PUT":
+            return self._run_command(vm, name, body)
         if what == "instanceView":
             codes = ["ProvisioningState/succeeded", f"PowerState/{self.powers[vm]}"]
             return 200, {"statuses": [{"code": code} for code in codes]}, {}
@@ -109,6 +121,18 @@ class ArmApi:
             }
             return self._later([{"status": "InProgress"}, {"status": "Succeeded", "properties": {"output": output}}], output)
         return 409, {"error": {"message": "The VM is not running."}}, {}
+
+    def _run_command(self, vm: str, name: str, body: Any) -> tuple[int, Any, dict[str, str]]:
+        """Run a script as a resource that stays, with what it said; the same script is not run twice."""
+        assert body["location"] == "eastus", "Azure refuses a run command that isn't where its VM is"
+        assert name not in self.commands[vm], "an update with the same script runs nothing"
+        self.scripts.append((vm, body["properties"]["source"]["script"]))
+        ended = datetime.datetime.now(datetime.UTC).isoformat()
+        good = "ncdemo: ok" in self.says
+        view = {"executionState": "Succeeded" if good else "Failed", "exitCode": 0, "output": f"{self.says}\n", "endTime": ended}
+        self.commands[vm][name] = view if good else view | {"output": "", "error": self.says}
+        status, _, headers = self._later([{"status": "InProgress"}, {"status": "Succeeded"}], {"name": name})
+        return 201 if status == 202 else status, {"name": name}, headers
 
     def _later(self, steps: list[dict[str, Any]], result: Any) -> tuple[int, Any, dict[str, str]]:
         name = str(len(self._operations))

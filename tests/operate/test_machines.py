@@ -106,6 +106,32 @@ def test_cancel_and_retry_run_on_every_vm_of_the_job(ncdemo: Any, api: Any, azur
     assert "the script failed (Failed to enable unit)" in ncdemo.mistake("jobs", "retry", "tune", *STACK, "--yes")
 
 
+def test_a_job_that_was_cancelled_before_its_first_copy_is_cancelled(ncdemo: Any, api: Any, azurite: Any) -> None:
+    assert state(ncdemo) == ("running", "")
+    ncdemo.here("jobs", "cancel", "tune", *STACK, "--yes")
+    assert state(ncdemo) == ("cancelled", f"start it again with: ncdemo jobs retry {JOB}")
+    assert f"{JOB}-1-cancelled" in api.commands["vm-1"]
+    assert ncdemo.here("jobs", "wait", "tune", *STACK, code=75).startswith(f"{JOB}: cancelled")
+    ncdemo.here("jobs", "cancel", "tune", *STACK, "--yes")
+    assert len(api.scripts) == 4, "whoever isn't sure says it again"
+    ncdemo.here("jobs", "retry", "tune", *STACK, "--yes")
+    assert state(ncdemo) == ("running", "")
+    assert list(api.commands["vm-0"]) == [f"{JOB}-0", "somebody-elses"], "nothing of it stays"
+
+
+def test_a_cancel_that_failed_is_none_and_a_job_that_speaks_later_runs(ncdemo: Any, api: Any, azurite: Any) -> None:
+    api.says = "Failed to disable unit"
+    assert "the script failed (Failed to disable unit)" in ncdemo.mistake("jobs", "cancel", "tune", *STACK, "--yes")
+    assert state(ncdemo) == ("running", "")
+    api.says = "ncdemo: ok"
+    ncdemo.here("jobs", "cancel", "tune", *STACK, "--yes")
+    time.sleep(1.1)
+    upload(azurite, log_txt="started by hand, on the VM\n")
+    assert state(ncdemo) == ("running", "")
+    upload(azurite, result_json='{"status": "finished", "kind": "train"}')
+    assert state(ncdemo) == ("finished", "")
+
+
 def test_what_the_scripts_name_is_what_a_vm_has() -> None:
     files = ROOT / "ncdemo" / "infra" / "vm_files"
     assert (files / f"{job_unit('').removesuffix('.service')}.service").exists()

@@ -18,6 +18,7 @@ from typing import Any
 
 import psutil
 
+from workloads.metrics.machine import azure_vm
 from workloads.metrics.redact import redact, redact_arguments
 
 ROOT = Path(__file__).parents[2]
@@ -73,6 +74,7 @@ def environment(spec_hash: str) -> dict[str, Any]:
         },
         "memory_total_bytes": _known(lambda: psutil.virtual_memory().total),
         "cgroup_memory_bytes": _known(lambda: int(_cgroup("memory.max") or _cgroup("memory/memory.limit_in_bytes"))),
+        "azure": _known(azure_vm),
         "gpu_driver": _known(lambda: _nvml("nvmlSystemGetDriverVersion")),
         "gpu_driver_cuda": _known(lambda: "{}.{}".format(*divmod(_nvml("nvmlSystemGetCudaDriverVersion") // 10, 100))),
         "gpus": _known(_gpus),  # None: NVML cannot say
