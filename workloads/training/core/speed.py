@@ -160,9 +160,11 @@ def _needs_less(spec: TrainSpec, model: Any, hardware: Hardware, shards: int) ->
     if hardware.memory_bytes is None or not hasattr(config, "intermediate_size"):
         return False
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    frozen = sum(p.numel() * p.element_size() for p in model.parameters() if not p.requires_grad)
+    weights = sum(p.numel() * p.element_size() for p in model.parameters() if not p.requires_grad)
+    if hardware.precision == "bf16":  # what autocast multiplies with
+        weights += 2 * model.num_parameters()
     kept = layer_bytes(config, spec.train.micro_batch_size * spec.data.max_seq_len, hardware.precision)
-    return (STATE_BYTES * trained + frozen) / shards + kept > ROOM * hardware.memory_bytes
+    return (STATE_BYTES * trained + weights) / shards + kept > ROOM * hardware.memory_bytes
 
 
 def _no_compiler(*names: str) -> str | None:
