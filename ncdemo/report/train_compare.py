@@ -50,6 +50,8 @@ class Row:
     engine: str | None
     ranks: int
     precision: str
+    speed: str | None
+    """What of train.speed was on; None where an older version didn't record it."""
     tokens_per_s: float | None
     """Tokens / time of the steps after the first, which warms caches."""
     step_time_p50_s: float | None
@@ -155,7 +157,7 @@ def _row(side: Side, tokens: int, time_s: float | None) -> Row:
     figures = not _is_stand_in(side)
     return Row(
         run=side.label, strategy=str(_at(side.spec, "train.strategy")), engine=result.engine, ranks=result.world_size,
-        precision=result.precision,
+        precision=result.precision, speed=result.speed.shown if result.speed else None,
         tokens_per_s=sum(s.tokens for s in warm) / sum(s.step_time_s for s in warm) if figures else None,
         step_time_p50_s=median(s.step_time_s for s in warm) if figures else None,
         peak_vram_bytes=result.peak_vram_bytes if figures else None,
@@ -173,8 +175,9 @@ def _cells(row: Row) -> list[str]:
     def shown(value: float | None, show: Callable[[Any], str]) -> str:
         return UNBOUND if value is None else show(value)
 
+    how = ", ".join(filter(None, [row.engine or "engine not recorded", row.precision, row.speed]))
     return [
-        row.run, f"{row.strategy} ({row.engine or 'engine not recorded'}, {row.precision})", str(row.ranks), shown(row.tokens_per_s, number),
+        row.run, f"{row.strategy} ({how})", str(row.ranks), shown(row.tokens_per_s, number),
         shown(row.step_time_p50_s, duration), shown(row.peak_vram_bytes, size), shown(row.peak_rss_bytes, size),
         shown(row.held_out_loss, number), shown(row.exact_match, percent), shown(row.loss_at_tokens, number),
         shown(row.loss_at_time, number), shown(row.energy_j_per_token, number), shown(row.cost_usd, number),
@@ -186,6 +189,8 @@ def _notes(sides: Sequence[Side]) -> list[str]:
     machines = {(str(_at(s.environment, "cpu.model")), _gpus(s.environment)) for s in sides}
     if len(machines) > 1:
         notes.append("The runs are of different machines, so speed, memory and time compare these as well.")
+    if len({s.result.speed for s in sides if s.result.speed}) > 1:
+        notes.append("The runs' switches in train.speed differ, as the strategy's brackets say; speed and memory compare these as well.")
     if any(_is_stand_in(side) for side in sides):
         notes.append(f"{CPU_BACKEND} is Unsloth's stand-in for tests: its speed, memory and cost are not Unsloth's and are left out.")
     if len({_at(s.spec, "train.seed") for s in sides}) > 1:

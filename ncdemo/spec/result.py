@@ -136,6 +136,22 @@ class Distribution(Record):
     max: float
 
 
+class FastPath(Record):
+    """Which of train.speed's switches were really on: what `auto` came to on this machine and model."""
+
+    cross_entropy: Literal["full", "chunked", "liger"]
+    fused_adamw: bool
+    compile: bool
+    activation_checkpointing: bool
+    fp8: bool
+
+    @property
+    def shown(self) -> str:
+        """What is on beyond the plain way, in the spec's words; "" for nothing."""
+        switches = [name for name in ("fused_adamw", "compile", "activation_checkpointing", "fp8") if getattr(self, name)]
+        return ", ".join([*([] if self.cross_entropy == "full" else [f"{self.cross_entropy} cross entropy"]), *switches])
+
+
 class TrainResult(Record):
     """What a training run came to. Definitions are those of StepRecord and EvalRecord."""
 
@@ -156,6 +172,8 @@ class TrainResult(Record):
     engine: str | None = None
     """What really ran, e.g. DistributedDataParallel (None: a run of an older version)."""
     precision: Literal["fp32", "bf16"]
+    speed: FastPath | None = None
+    """None: a run of an older version."""
     trainable_parameters: int
     parameters: int
     padding_fraction: float

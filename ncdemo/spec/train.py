@@ -6,6 +6,7 @@ from pydantic import Field, model_validator
 
 from ncdemo.spec.base import Spec
 from ncdemo.spec.common import SHIPPED_DATA, ModelRef, Name, NonEmpty, PositiveInt, Precision, Prices, Seed, Telemetry
+from ncdemo.spec.speed import Speed, misfit
 
 DataFormat = Literal["auto", "text", "prompt_completion", "instruction", "messages", "sharegpt"]
 
@@ -122,6 +123,8 @@ class Train(Spec):
     """`auto`: bf16 where the hardware multiplies it natively, else fp32. Weights stay fp32."""
     seed: Seed = 0
     """Decides dropout and new adapters' weights."""
+    speed: Speed = Speed()
+    """What makes a step faster or smaller."""
 
     @model_validator(mode="after")
     def _one_length(self) -> Self:
@@ -144,6 +147,13 @@ class Train(Spec):
                 )
         if self.strategy == "unsloth" and self.method != "lora":
             raise ValueError("strategy unsloth trains adapters alone; set train.method to lora")
+        return self
+
+    @model_validator(mode="after")
+    def _speed_fits(self) -> Self:
+        zero_stage, precision = self.deepspeed.zero_stage, self.precision
+        if reason := misfit(self.speed, strategy=self.strategy, method=self.method, zero_stage=zero_stage, precision=precision):
+            raise ValueError(reason)
         return self
 
 

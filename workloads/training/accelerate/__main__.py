@@ -28,7 +28,7 @@ OPTIMIZER = "optimizer.pt"
 class Accelerate:
     """See core/strategy.py for what each method promises."""
 
-    sharded, packs = False, True
+    sharded, packs, patched = False, True, False
 
     def __init__(self, spec: TrainSpec) -> None:
         self._train = train = spec.train
@@ -38,6 +38,7 @@ class Accelerate:
         self._host = HostCopy()
         nodes = node_count(os.environ)
         self._options = options(train, precision=self.precision, nodes=nodes, cpu=cpu)
+        self.checkpointed = bool(self._options.get("activation_checkpointing"))
         self._accelerator = self._start(cpu, "bf16" if self.precision == "bf16" else "no")
         self.rank, self.world_size = self._accelerator.process_index, self._accelerator.num_processes
         self.device = self._accelerator.device

@@ -48,10 +48,17 @@ def options(train: Train, *, precision: str, nodes: int, cpu: bool) -> dict[str,
     for key in ("reshard_after_forward", "activation_checkpointing"):
         if not isinstance(taken.get(key, True), bool):
             raise SpecError(f"{where}: fsdp_config.fsdp_{key} is {taken[key]!r} there; with FSDP2 it is true or false")
+    said = train.speed.activation_checkpointing
+    if "activation_checkpointing" in taken and said != "auto":
+        raise SpecError(
+            f"{where}: fsdp_config.fsdp_activation_checkpointing is {taken['activation_checkpointing']} there and "
+            f"train.speed.activation_checkpointing is {said}; set one of the two alone"
+        )
     if taken.get("activation_checkpointing") and train.lora.dropout:
         raise SpecError(
             f"{where}: fsdp_config.fsdp_activation_checkpointing is true there and train.lora.dropout is {train.lora.dropout}: "
-            "Accelerate would compute the forward pass again with another dropout; set one of the two to false or 0"
+            "Accelerate would compute the forward pass again with another dropout; remove it there and set train.speed.activation_checkpointing, "
+            "which draws the same"
         )
     if isinstance(taken.get(OPTIONS[WRAP]), str):
         taken[OPTIONS[WRAP]] = [name.strip() for name in taken[OPTIONS[WRAP]].split(",")]

@@ -24,8 +24,10 @@ from workloads.training.core.attention import PACKED
 from workloads.training.core.checkpoint import Checkpoints
 from workloads.training.core.evaluate import evaluate
 from workloads.training.core.flops import Utilization
+from workloads.training.core.layers import eager
 from workloads.training.core.plan import make_plan
 from workloads.training.core.position import Position, generator_states, load_generators, save_generators
+from workloads.training.core.speed import Hardware, check, set_up
 from workloads.training.core.step import take_step
 from workloads.training.core.strategy import Strategy
 
@@ -47,6 +49,8 @@ def fit(
     spec: TrainSpec, folder: Path, run: Run | None, strategy: Strategy, start: Start, checkpoints: Checkpoints, stop: StopRequest
 ) -> None:
     """Fine-tune as the spec says. `run` is the open run directory on rank 0 and None on every other rank."""
+    hardware = Hardware.of(strategy.device, strategy.precision)
+    check(spec.train, hardware)
     torch.manual_seed(spec.train.seed)
     tokenizer, model = strategy.load(spec, start.checkpoint)
     dataset = load_dataset(spec.data)
@@ -59,12 +63,16 @@ def fit(
 
     attention = PACKED if spec.data.packing else "sdpa"
     model.train()
+    speed, head = set_up(
+        spec, model, hardware, patched=strategy.patched, checkpointed=strategy.checkpointed,
+        shards=strategy.world_size if strategy.sharded else 1,
+    )  # fmt: skip
     model.set_attn_implementation(attention)
     # Now: `setup` may leave each rank with a part of them.
     trainable, parameters = model.num_parameters(only_trainable=True), model.num_parameters()
     utilization = Utilization.of(model, strategy)
     forward = strategy.setup(model, _optimizer(model, spec.train))
-    log.info("%d ranks of %s", strategy.world_size, strategy.engine)
+    log.info("%d ranks of %s; %s", strategy.world_size, strategy.engine, speed.shown or "nothing of train.speed")
     now = run.now if run else time.perf_counter
     at = start.position
     plan = make_plan(train_tokens, spec, strategy.world_size, at.rows)
@@ -74,7 +82,8 @@ def fit(
             return done
         # Answers are generated before and after training alone: they cost a hundred times the loss.
         ask = asked if at.step in (0, plan.steps) else []
-        record = evaluate(strategy, held_out, ask, tokenizer, spec.eval, spec.data.max_seq_len, step=at.step, now=now)
+        with eager(speed.compile):
+            record = evaluate(strategy, held_out, ask, tokenizer, spec.eval, spec.data.max_seq_len, step=at.step, now=now)
         model.set_attn_implementation(attention)
         at.evals.append(record)
         if run:
@@ -101,7 +110,7 @@ def fit(
     with stop.deferred():
         while at.step < plan.steps:
             stepped = take_step(at.step + 1, plan, strategy, forward, tokenizer.pad_token_id, spec, now,
-                                lambda: [int(stop.name is not None), *checkpoints.votes()])  # fmt: skip
+                                lambda: [int(stop.name is not None), *checkpoints.votes()], head)  # fmt: skip
             record, (stops, *votes) = stepped.record, stepped.votes
             share = utilization.share(
                 tokens=record.tokens, target_tokens=record.target_tokens, squares=stepped.squares, step_time_s=record.step_time_s
@@ -148,6 +157,7 @@ def fit(
         world_size=strategy.world_size,
         engine=strategy.engine,
         precision=strategy.precision,
+        speed=speed,
         trainable_parameters=trainable,
         parameters=parameters,
         padding_fraction=1 - sum(s.tokens for s in at.steps) / at.computed_tokens,
@@ -193,7 +203,7 @@ def _optimizer(model: torch.nn.Module, train: Train) -> torch.optim.Optimizer:
         {"params": [p for p in trained if p.ndim >= 2], "weight_decay": train.weight_decay},
         {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW([g for g in groups if g["params"]], lr=train.learning_rate, betas=(0.9, 0.99), fused=True)
+    return torch.optim.AdamW([g for g in groups if g["params"]], lr=train.learning_rate, betas=(0.9, 0.99), fused=train.speed.fused_adamw)
 
 
 def _tokens(examples: list[Any], tokenizer: Any, data: Data) -> tuple[list[TokenExample], int]:

@@ -6,12 +6,19 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from workloads.data.packing import IGNORED, Batch
+from workloads.training.core.head import Head
 
 
-def loss_sum(model: Any, batch: Batch, device: torch.device) -> torch.Tensor:
-    """Return the sum of negative log-likelihoods in nats over the batch's targets, a scalar."""
-    logits, targets = target_logits(model, batch, device)
-    return cross_entropy(logits.float(), targets, ignore_index=IGNORED, reduction="sum")
+def loss_sum(model: Any, batch: Batch, device: torch.device, head: Head | None = None) -> torch.Tensor:
+    """Return the sum of negative log-likelihoods in nats over the batch's targets, a scalar. `head`: computes it in its parts."""
+    if head is None:
+        logits, targets = target_logits(model, batch, device)
+        return cross_entropy(logits.float(), targets, ignore_index=IGNORED, reduction="sum")
+    labels, keep = _kept(batch, device)
+    with head.loss_of(labels[:, keep].flatten()):
+        loss = _call(model, batch, device, keep)
+    assert loss.ndim == 0, loss.shape
+    return loss
 
 
 def target_logits(model: Any, batch: Batch, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
@@ -19,8 +26,16 @@ def target_logits(model: Any, batch: Batch, device: torch.device) -> tuple[torch
 
     The head runs on these alone: on prompts and padding its output would be thrown away.
     """
+    labels, keep = _kept(batch, device)
+    return _call(model, batch, device, keep).flatten(0, 1), labels[:, keep].flatten()
+
+
+def _kept(batch: Batch, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
     labels = batch.labels.to(device)
-    keep = (labels != IGNORED).any(dim=0).nonzero()[:, 0]
+    return labels, (labels != IGNORED).any(dim=0).nonzero()[:, 0]
+
+
+def _call(model: Any, batch: Batch, device: torch.device, keep: torch.Tensor) -> torch.Tensor:
     extra = {} if batch.cu_seq_lens is None else {"cu_seq_lens_q": batch.cu_seq_lens.to(device)}
     mask = None if batch.attention_mask is None else batch.attention_mask.to(device)
     out = model(
@@ -31,4 +46,4 @@ def target_logits(model: Any, batch: Batch, device: torch.device) -> tuple[torch
         logits_to_keep=keep,
         **extra,
     )
-    return out.logits.flatten(0, 1), labels[:, keep].flatten()
+    return out.logits

@@ -13,6 +13,7 @@ from ncdemo.spec.base import SpecError
 from ncdemo.spec.result import StepRecord
 from ncdemo.spec.train import TrainSpec
 from workloads.data.packing import pack, pad
+from workloads.training.core.head import Head
 from workloads.training.core.loss import loss_sum
 from workloads.training.core.plan import Plan, schedule
 from workloads.training.core.strategy import Strategy
@@ -31,7 +32,7 @@ class Stepped:
 
 
 def take_step(number: int, plan: Plan, strategy: Strategy, forward: Any, pad_id: int, spec: TrainSpec, now: Callable[[], float],
-              votes: Callable[[], list[int]]) -> Stepped:  # fmt: skip
+              votes: Callable[[], list[int]], head: Head | None = None) -> Stepped:  # fmt: skip
     """Take one optimizer step. `votes` travel with the loss, so that ranks agree without a message of its own."""
     start = time.perf_counter()
     train = spec.train
@@ -43,7 +44,7 @@ def take_step(number: int, plan: Plan, strategy: Strategy, forward: Any, pad_id:
     total = torch.zeros((), dtype=torch.float64)
     for i, batch in enumerate(batches):
         with strategy.autocast():
-            nll = loss_sum(forward, batch, strategy.device)
+            nll = loss_sum(forward, batch, strategy.device, head)
         # Gradients are averaged over ranks, hence the world size.
         strategy.backward(nll * (strategy.world_size / targets), last=i == len(batches) - 1)
         total += nll.detach().double().cpu()

@@ -24,6 +24,10 @@ class Strategy(Protocol):
     """Whether weights are spread over ranks, so that all must call the model equally often."""
     packs: bool
     """Whether its model keeps packed examples apart (attention.py). Without, data.packing is refused by the spec."""
+    patched: bool
+    """Whether a library has replaced the model's layers, so that train.speed leaves them alone."""
+    checkpointed: bool
+    """Whether it keeps less of the layers by itself, as a user's own config says, so that the core doesn't."""
 
     def load(self, spec: TrainSpec, checkpoint: Path | None) -> tuple[Any, Any]:
         """Return (tokenizer, model), mostly core/model.py's; `checkpoint` holds what a snapshot wrote."""

@@ -28,7 +28,7 @@ CLASSES = {0: "AdamW", 1: "DeepSpeedZeroOptimizer", 2: "DeepSpeedZeroOptimizer",
 class DeepSpeed:
     """See core/strategy.py for what each method promises."""
 
-    packs = True
+    packs, patched, checkpointed = True, False, False
 
     def __init__(self, spec: TrainSpec) -> None:
         self._spec, self._train = spec, spec.train

@@ -27,7 +27,7 @@ from workloads.training.core.strategy import save_model
 class Unsloth(Accelerate):
     """See core/strategy.py for what each method promises."""
 
-    packs = False
+    packs, patched = False, True
 
     def __init__(self, spec: TrainSpec) -> None:
         super().__init__(spec)
