@@ -1,8 +1,9 @@
 """How long a checkpoint keeps training waiting: the asynchronous writer against the synchronous one, on this machine.
 
 The embedded model (135 M parameters) with AdamW's moments, so that a checkpoint has 1.6 GB. A stall is what a checkpoint adds to the
-loop: for the synchronous writer copy, write, fsync and commit; for the asynchronous one the copy to memory, and whatever the steps
-that follow take longer than usual while the file is written. Sides are interleaved; the first round of each is thrown away.
+loop: for the synchronous writer copy, write, fsync and commit; for the asynchronous one what the next update waits for the copy to
+memory, and whatever the steps that follow take longer than those just before while the file is written. Sides are interleaved; the first
+round of each is thrown away.
 
     make bench-checkpoint
 """
@@ -48,25 +49,34 @@ def alone(values: list[int]) -> list[int]:
     return values
 
 
+def resident(name: str) -> int:
+    """Return VmRSS or VmHWM of this process in bytes."""
+    return next(int(line.split()[1]) * 1024 for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(name))
+
+
 def checkpoint(number: int, *, asynchronous: bool) -> tuple[float, float]:
     """Write one; return the seconds that the loop stood still, and those that its next steps lost besides."""
-    start = time.perf_counter()
-    checkpoints.begin(number, strategy.snapshot())
+    usual = statistics.median(step() for _ in range(3))
+    usuals.append(usual)
+    start, work, waited = time.perf_counter(), time.process_time(), strategy._host.waited_s
+    checkpoints.begin(number, strategy.snapshot(), beside=asynchronous)
     if not asynchronous:
         checkpoints.finish(alone)
+        works.append(time.process_time() - work)
         return time.perf_counter() - start, 0.0
-    stood, slower = time.perf_counter() - start, 0.0
-    for _ in range(args.steps):
-        slower += max(0.0, step() - usual)
+    stood, longer, steps = time.perf_counter() - start, 0.0, 0
+    while checkpoints.under_way and steps < args.steps:
+        longer, steps = longer + step() - usual, steps + 1
         checkpoints.count(*checkpoints.votes())
-        if not checkpoints.under_way:
-            break
+    waited = strategy._host.waited_s - waited
     start = time.perf_counter()
     checkpoints.finish(alone)
-    return stood + time.perf_counter() - start, slower
+    return stood + waited + time.perf_counter() - start, longer - waited
 
 
-usual = statistics.median([step() for _ in range(7)][2:])
+for _ in range(3):
+    step()
+rss, usuals, works = resident("VmHWM"), [], []
 stalls: dict[bool, list[tuple[float, float]]] = {True: [], False: []}
 with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder:
     checkpoints = Checkpoints(LocalStore(Path(folder)), 0, 1, keep=1)
@@ -81,7 +91,9 @@ sync = statistics.median(stood for stood, _ in stalls[False])
 stood = statistics.median(stood for stood, _ in stalls[True])
 lost = statistics.median(a + b for a, b in stalls[True])
 print(
-    f"{model.num_parameters() / 1e6:.0f} M parameters, {size / 1e9:.2f} GB a checkpoint, {args.rounds} of each, medians; a step takes {usual:.2f} s"
+    f"{model.num_parameters() / 1e6:.0f} M parameters, {size / 1e9:.2f} GB a checkpoint, {args.rounds} of each, medians; "
+    f"a step takes {statistics.median(usuals):.2f} s; a checkpoint takes {statistics.median(works):.2f} s of CPU time; "
+    f"peak memory {rss / 1e9:.2f} GB before the first checkpoint, {resident('VmHWM') / 1e9:.2f} GB in all"
 )
 print(
     f"synchronous {sync:.2f} s; asynchronous {stood:.2f} s of standing still, {lost:.2f} s with the steps that ran slower beside the writer"

@@ -42,11 +42,13 @@ def work(rank: int, job: dict, port: int) -> None:
 def moved(strategy, spec, source: Path, target: Path) -> None:
     """Restore a checkpoint on these ranks, and write what they then hold: moved there and back it must be the same."""
     from workloads.training.core.fit import _optimizer
+    from workloads.training.core.part import Part
 
     _, model = strategy.load(spec, None)
     strategy.setup(model, _optimizer(model, spec.train))
     strategy.restore(source)
-    strategy.snapshot()(target)
+    with Part(target) as part:
+        strategy.snapshot()(part)
 
 
 def free_port() -> int:

@@ -5,6 +5,8 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -15,10 +17,12 @@ import torch
 
 from ncdemo.spec.base import SpecError
 from ncdemo.spec.train import TrainSpec
+from workloads.training.accelerate.__main__ import Accelerate
 from workloads.training.core.checkpoint import Checkpoints, newest, wanted
 from workloads.training.core.host import HostCopy
+from workloads.training.core.part import CHUNK, Part
 from workloads.training.core.position import Position, read_position
-from workloads.training.core.store import MANIFEST, LocalStore
+from workloads.training.core.store import MANIFEST, LocalStore, digest
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -73,10 +77,10 @@ def alone(values: list[int]) -> list[int]:
     return values
 
 
-def writer(text: str) -> Callable[[Path], None]:
-    def write(folder: Path) -> None:
-        (folder / "weights").write_text(text)
-        (folder / "optimizer").write_text(text * 1000)
+def writer(text: str) -> Callable[[Part], None]:
+    def write(part: Part) -> None:
+        (part.folder / "weights").write_text(text)
+        (part.folder / "optimizer").write_text(text * 1000)
 
     return write
 
@@ -122,8 +126,8 @@ def test_only_the_newest_are_kept(store: LocalStore, checkpoints: Checkpoints) -
 
 
 def test_a_failing_write_leaves_the_one_before(store: LocalStore, checkpoints: Checkpoints, caplog: pytest.LogCaptureFixture) -> None:
-    def full(folder: Path) -> None:
-        (folder / "weights").write_text("half")
+    def full(part: Part) -> None:
+        (part.folder / "weights").write_text("half")
         raise OSError(28, "No space left on device")
 
     make(checkpoints, 2)
@@ -141,7 +145,7 @@ def test_a_rank_that_has_not_written_holds_the_commit_back(store: LocalStore) ->
     first, second = (Checkpoints(store, rank, world_size=2, keep=2) for rank in (0, 1))
     first.begin(2, writer("first's"))
     first._written.result()
-    second.begin(2, lambda folder: (folder / "generators").write_text("second's"))
+    second.begin(2, lambda part: (part.folder / "generators").write_text("second's"))
     first.count(*first.votes())
     assert store.steps() == [], "one of two has voted"
     second._written.result()
@@ -174,9 +178,77 @@ def test_a_host_copy_keeps_its_memory_and_what_was_shared() -> None:
     copy, tensor = HostCopy(), torch.ones(4)
     tree = {"a": tensor, "b": [tensor, 3], "c": (torch.zeros(2),)}
     first = copy(tree)
+    copy.before_change()
     tensor.add_(1)
     assert first["a"].tolist() == [1, 1, 1, 1]
     assert first["a"] is first["b"][0]
     again = copy(tree)
+    copy.wait()
     assert again["a"].data_ptr() == first["a"].data_ptr()
     assert again["a"].tolist() == [2, 2, 2, 2]
+
+
+@pytest.mark.parametrize("where", ["disk", "/dev/shm"])
+@pytest.mark.parametrize("more", [-2, 0, 5000])
+def test_a_part_is_hashed_as_it_is_written(tmp_path: Path, where: str, more: int) -> None:
+    """Files of less than a chunk, and of several that end within a page; on tmpfs too, which may know no direct writes."""
+    if where != "disk" and not Path(where).is_dir():
+        pytest.skip(f"no {where} here")
+    tree = {"large": torch.arange(2 * CHUNK + more, dtype=torch.int64).to(torch.uint8), "none": torch.empty(0), "n": 3}
+    with tempfile.TemporaryDirectory(dir=tmp_path if where == "disk" else where) as folder, Part(Path(folder)) as part:
+        part.save("large.pt", tree)
+        part.save("small.pt", {"n": 3})
+        assert part.digests == {name: digest(part.folder / name) for name in ("large.pt", "small.pt")}
+        found = torch.load(part.folder / "large.pt", weights_only=True)
+    assert found["large"].equal(tree["large"])
+    assert (found["none"].numel(), found["n"]) == (0, 3)
+
+
+def test_a_part_says_that_the_disk_is_full(tmp_path: Path) -> None:
+    (tmp_path / "full.pt").symlink_to("/dev/full")
+    with Part(tmp_path) as part, pytest.raises(OSError, match="No space left on device"):
+        part.save("full.pt", {"large": torch.zeros(3 * CHUNK, dtype=torch.uint8)})
+
+
+@pytest.mark.usefixtures("embedded")
+def test_an_update_waits_for_the_copy_and_the_checkpoint_has_what_was_before(tmp_path: Path) -> None:
+    model = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.BatchNorm1d(4))
+    model.save_pretrained = lambda folder, state_dict: torch.save(state_dict, folder / "weights.pt")
+    strategy = Accelerate(spec_with(train={"precision": "fp32"}))
+    forward = strategy.setup(model, torch.optim.AdamW(model.parameters(), fused=True))
+    batch = torch.randn(8, 4)
+
+    def step() -> None:
+        strategy.backward(forward(batch).square().sum(), last=True)
+        strategy.step(0.1, None)
+
+    step()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    gate = threading.Event()
+    strategy._host._thread.submit(gate.wait)  # a copy that takes long
+    write = strategy.snapshot()
+    stepping = threading.Thread(target=step)
+    stepping.start()
+    stepping.join(0.5)
+    assert stepping.is_alive()
+    assert model.state_dict()["0.weight"].equal(before["0.weight"])
+    gate.set()
+    stepping.join()
+    with Part(tmp_path) as part:
+        write(part)
+    found, now = torch.load(tmp_path / "weights.pt", weights_only=True), model.state_dict()
+    assert all(found[name].equal(before[name]) for name in before)
+    assert not any(found[name].equal(now[name]) for name in ("0.weight", "1.running_mean"))
+    assert torch.load(tmp_path / "optimizer.pt", weights_only=True)["state"][0]["step"] == 1
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_a_copy_from_a_gpu_is_of_the_moment_it_was_asked_for() -> None:
+    copy, tensor = HostCopy(), torch.zeros(1 << 26, device="cuda")
+    for n in range(3):
+        copied = copy([tensor])
+        copy.before_change()
+        tensor.add_(1)
+        copy.wait()
+        assert copied[0].unique().tolist() == [n]

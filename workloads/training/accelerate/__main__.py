@@ -20,6 +20,7 @@ from workloads.training.accelerate.config import options
 from workloads.training.core.host import HostCopy
 from workloads.training.core.main import run_rank
 from workloads.training.core.model import load_model
+from workloads.training.core.part import Part
 from workloads.training.core.strategy import resolve_precision, save_final, trained_state
 
 OPTIMIZER = "optimizer.pt"
@@ -76,6 +77,7 @@ class Accelerate:
         for group in self._optimizer.param_groups:
             group["lr"] = learning_rate
         norm = self._accelerator.clip_grad_norm_(self._model.parameters(), max_grad_norm or float("inf"))
+        self._host.before_change()
         self._optimizer.step()
         self._optimizer.zero_grad()
         return float(norm)
@@ -86,15 +88,18 @@ class Accelerate:
     def unwrapped(self) -> Any:
         return self._accelerator.unwrap_model(self._model)
 
-    def snapshot(self) -> Callable[[Path], None]:
+    def snapshot(self) -> Callable[[Part], None]:
         if self.rank != 0:  # DDP: every rank holds the same
-            return lambda folder: None
+            return lambda part: None
         model = self.unwrapped()
         weights, optimizer = self._host((trained_state(model), self._optimizer.state_dict()))
+        # A forward pass may change buffers, unlike weights.
+        weights |= {name: b.to("cpu", copy=True) for name, b in model.named_buffers() if name in weights}
 
-        def write(folder: Path) -> None:
-            model.save_pretrained(folder, state_dict=weights)
-            torch.save(optimizer, folder / OPTIMIZER)
+        def write(part: Part) -> None:
+            self._host.wait()
+            model.save_pretrained(part.folder, state_dict=weights)
+            part.save(OPTIMIZER, optimizer)
 
         return write
 

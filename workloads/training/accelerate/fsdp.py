@@ -17,6 +17,7 @@ from ncdemo.spec.base import SpecError
 from ncdemo.spec.train import TrainSpec
 from workloads.training.accelerate.__main__ import Accelerate
 from workloads.training.core.model import load_model, with_weights
+from workloads.training.core.part import Part
 from workloads.training.core.strategy import save_final
 
 CHECKPOINTED = "_checkpoint_wrapped_module."
@@ -69,15 +70,17 @@ class Fsdp2(Accelerate):
         for group in self._optimizer.param_groups:
             group["lr"] = learning_rate
         norm = self._accelerator.clip_grad_norm_(self._model.parameters(), max_grad_norm or float("inf"))
+        self._host.before_change()
         self._optimizer.step()
         self._optimizer.zero_grad()
         return float(norm.full_tensor() if isinstance(norm, DTensor) else norm)
 
-    def snapshot(self) -> Callable[[Path], None]:
+    def snapshot(self) -> Callable[[Part], None]:
         rank, own = self.rank, self._host({name: self._part(p) for name, p in self._trained()})
 
-        def write(folder: Path) -> None:
-            torch.save(own, folder / f"fsdp2-{rank:05d}.pt")
+        def write(part: Part) -> None:
+            self._host.wait()
+            part.save(f"fsdp2-{rank:05d}.pt", own)
 
         return write
 

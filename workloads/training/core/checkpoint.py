@@ -1,7 +1,7 @@
-"""Checkpoints: copied to memory at once, written by a thread, committed when every rank's part is safe, pruned.
+"""Checkpoints: copied to memory, written by a thread, committed when every rank's part is safe, pruned.
 
 checkpoints = Checkpoints(store, strategy.rank, keep=2)
-checkpoints.begin(step, write)          # each rank; `write` puts its files into a folder, later
+checkpoints.begin(step, write)          # each rank; `write` fills its part, later
 votes = checkpoints.votes()             # travel with the next step's loss
 checkpoints.count(votes_of_all_ranks)   # rank 0 commits when all have written
 """
@@ -17,6 +17,7 @@ from typing import Any
 
 from ncdemo.spec.base import SpecError
 from workloads.storage import short
+from workloads.training.core.part import Part, stand_back
 from workloads.training.core.store import MANIFEST, Store, damaged, digest, write_whole
 
 LOG = logging.getLogger("ncdemo.train")
@@ -28,16 +29,17 @@ class Checkpoints:
     def __init__(self, store: Store, rank: int, world_size: int, keep: int) -> None:
         self.store = store
         self._rank, self._world_size, self._keep = rank, world_size, keep
-        self._writer = ThreadPoolExecutor(1, "checkpoint")
+        self._beside = ThreadPoolExecutor(1, "checkpoint", initializer=stand_back)
+        self._now = ThreadPoolExecutor(1, "checkpoint-now")
         self._step: int | None = None
         self._written: Future[None] | None = None
         self._committed: Future[None] | None = None
 
-    def begin(self, step: int, write: Callable[[Path], None]) -> None:
-        """Start writing this rank's part of a step's checkpoint. None may be under way."""
+    def begin(self, step: int, write: Callable[[Part], None], *, beside: bool = True) -> None:
+        """Start writing this rank's part of a step's checkpoint. None may be under way. `beside`: training goes on meanwhile."""
         assert not self.under_way
         self._step, self._committed = step, None
-        self._written = self._writer.submit(self._write, step, write)
+        self._written = (self._beside if beside else self._now).submit(self._write, step, write)
 
     @property
     def under_way(self) -> bool:
@@ -60,7 +62,7 @@ class Checkpoints:
             why = short(error) if isinstance(error, Exception) else "another rank says why"
             LOG.warning("the checkpoint of step %d could not be written (%s); the one before stays", step, why)
         elif self._rank == 0:
-            self._committed = self._writer.submit(self._commit, step)
+            self._committed = self._now.submit(self._commit, step)
         self._step = self._written = None
 
     def finish(self, total: Callable[[list[int]], list[int]]) -> bool:
@@ -74,16 +76,18 @@ class Checkpoints:
             failed = 1
         return total([failed]) == [0]
 
-    def _write(self, step: int, write: Callable[[Path], None]) -> None:
+    def _write(self, step: int, write: Callable[[Part], None]) -> None:
         folder = self.store.part(step)
         own = folder / f".rank-{self._rank:05d}"
         own.mkdir(exist_ok=True)
-        write(own)
+        with Part(own) as part:
+            write(part)
         files = {}
         for path in sorted(p for p in own.rglob("*") if p.is_file()):
-            name = path.relative_to(own).as_posix().replace("/", "__")
+            inside = path.relative_to(own).as_posix()
+            name = inside.replace("/", "__")
             path.rename(folder / name)
-            files[name] = digest(folder / name)
+            files[name] = part.digests.get(inside) or digest(folder / name)  # what a library wrote by itself
         shutil.rmtree(own)
         note = f"rank-{self._rank:05d}.json"
         self.store.publish(step, list(files))

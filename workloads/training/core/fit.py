@@ -25,6 +25,7 @@ from workloads.training.core.checkpoint import Checkpoints
 from workloads.training.core.evaluate import evaluate
 from workloads.training.core.flops import Utilization
 from workloads.training.core.layers import eager
+from workloads.training.core.part import Part
 from workloads.training.core.plan import make_plan
 from workloads.training.core.position import Position, generator_states, load_generators, save_generators
 from workloads.training.core.speed import Hardware, check, set_up
@@ -100,8 +101,8 @@ def fit(
         whole = not checkpoints.under_way or checkpoints.finish(total)
         begun = time.perf_counter()
         at.clock_s, at.peak_rss_bytes = now(), _peak_rss_bytes(at.peak_rss_bytes)
-        checkpoints.begin(at.step, _writer(spec, strategy, tokenizer, at))
-        log.info("checkpoint of step %d: copied in %.3f s", at.step, time.perf_counter() - begun)
+        checkpoints.begin(at.step, _writer(spec, strategy, tokenizer, at), beside=not wait)
+        log.info("checkpoint of step %d: begun in %.3f s", at.step, time.perf_counter() - begun)
         return checkpoints.finish(total) if wait else whole
 
     if start.checkpoint:
@@ -169,17 +170,17 @@ def fit(
     )
 
 
-def _writer(spec: TrainSpec, strategy: Strategy, tokenizer: Any, at: Position) -> Callable[[Path], None]:
-    """Copy what resume needs of this rank; return what writes it."""
+def _writer(spec: TrainSpec, strategy: Strategy, tokenizer: Any, at: Position) -> Callable[[Part], None]:
+    """Begin to copy what resume needs of this rank; return what writes it."""
     write, rank, world_size = strategy.snapshot(), strategy.rank, strategy.world_size
     generators, frozen = generator_states(), replace(at, steps=list(at.steps), evals=list(at.evals))
 
-    def write_all(folder: Path) -> None:
-        write(folder)
-        save_generators(generators, folder, rank)
+    def write_all(part: Part) -> None:
+        write(part)
+        save_generators(generators, part, rank)
         if rank == 0:
-            tokenizer.save_pretrained(folder)
-            frozen.write(folder, spec, world_size)
+            tokenizer.save_pretrained(part.folder)
+            frozen.write(part.folder, spec, world_size)
 
     return write_all
 

@@ -14,6 +14,7 @@ import torch
 from ncdemo.spec.base import SpecError
 from ncdemo.spec.result import EvalRecord, StepRecord
 from ncdemo.spec.train import TrainSpec
+from workloads.training.core.part import Part
 
 FILE = "position.json"
 FREE = ("name", "telemetry", "checkpoint", "prices")
@@ -81,9 +82,9 @@ def generator_states() -> dict[str, Any]:
     return {"torch": torch.get_rng_state(), "cuda": cuda, "python": [version, list(numbers), gauss], "numpy": _numpy_state()}
 
 
-def save_generators(states: dict[str, Any], folder: Path, rank: int) -> None:
-    """Write a rank's generators into a checkpoint."""
-    torch.save(states, folder / f"generators-{rank:05d}.pt")
+def save_generators(states: dict[str, Any], part: Part, rank: int) -> None:
+    """Write a rank's generators into its part of a checkpoint."""
+    part.save(f"generators-{rank:05d}.pt", states)
 
 
 def load_generators(folder: Path, rank: int) -> bool:

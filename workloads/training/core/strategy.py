@@ -11,6 +11,7 @@ import torch
 
 from ncdemo.spec.base import SpecError
 from ncdemo.spec.train import Train, TrainSpec
+from workloads.training.core.part import Part
 
 
 class Strategy(Protocol):
@@ -55,11 +56,12 @@ class Strategy(Protocol):
         """Return the plain transformers (or peft) model."""
         ...
 
-    def snapshot(self) -> Callable[[Path], None]:
-        """Copy to host memory what exact resume needs of this rank; return what writes it into a folder, from a thread.
+    def snapshot(self) -> Callable[[Part], None]:
+        """Begin to copy to host memory what exact resume needs of this rank; return what writes it, from a thread.
 
-        All ranks call this between two steps. The writer runs while training goes on: it must touch neither model nor optimizer,
-        and call no collective. File names must differ between ranks. The copy is valid until the next call.
+        All ranks call this between two steps. `step` waits for the copy before it changes anything. The writer runs while training
+        goes on: it must touch neither model nor optimizer, and call no collective. File names must differ between ranks. The copy
+        is valid until the next call.
         """
         ...
 

@@ -17,6 +17,7 @@ from ncdemo.spec.train import TrainSpec
 from workloads.run import main_guard
 from workloads.training.core.main import run_rank
 from workloads.training.core.model import load_model, with_weights
+from workloads.training.core.part import Part
 from workloads.training.core.strategy import resolve_precision, save_final
 from workloads.training.deepspeed import state
 from workloads.training.deepspeed.config import generated, merged
@@ -93,7 +94,7 @@ class DeepSpeed:
     def unwrapped(self) -> Any:
         return self._engine.module
 
-    def snapshot(self) -> Callable[[Path], None]:
+    def snapshot(self) -> Callable[[Part], None]:
         return state.copy(self._engine, rank=self.rank, trained_only=self._train.method == "lora")
 
     def restore(self, folder: Path) -> None:

@@ -12,18 +12,20 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
+from workloads.training.core.part import Part
+
 WEIGHTS, OPTIMIZER = "weights.safetensors", "optimizer.pt"
 MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
-def copy(engine: Any, *, rank: int, trained_only: bool) -> Callable[[Path], None]:
-    """Copy weights and moments to rank 0's host memory; return what writes them into a folder. All ranks call this."""
+def copy(engine: Any, *, rank: int, trained_only: bool) -> Callable[[Part], None]:
+    """Copy weights and moments to rank 0's host memory; return what writes them. All ranks call this."""
     named, saved = weights(engine, keep=rank == 0, trained_only=trained_only), moments(engine, keep=rank == 0)
 
-    def write(folder: Path) -> None:
+    def write(part: Part) -> None:
         if rank == 0:
-            save_file(named, folder / WEIGHTS)
-            torch.save(saved, folder / OPTIMIZER)
+            save_file(named, part.folder / WEIGHTS)
+            part.save(OPTIMIZER, saved)
 
     return write
 
