@@ -40,7 +40,7 @@ REASONS = (
 
 
 def row(index: int, error: str | None = None, **fields: Any) -> dict[str, Any]:
-    return {"index": index, "error": error, "xids": None, **{name: fields.get(name) for name in NAMES}}
+    return {"index": index, "error": error, **{name: fields.get(name) for name in NAMES}, "xids": None}
 
 
 class Gpu:

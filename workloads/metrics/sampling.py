@@ -59,8 +59,8 @@ def sample(out: str, hz: float, zero_ns: int, pid: int, pid_started: float | Non
         end = stop.wait(start_s + tick / hz)
         if end == "orphaned" or (parent is None and not readings.tree.alive()):
             break
-        now_s = time.perf_counter()
-        time_s = (time.perf_counter_ns() - zero_ns) / 1e9
+        now_ns = time.perf_counter_ns()
+        now_s, time_s = now_ns / 1e9, (now_ns - zero_ns) / 1e9
         if end == "told":
             writer.add({"tick": None, "late_s": None, **readings.sample(time_s)})
             break
