@@ -1,7 +1,7 @@
 """Whether the sampler loses samples at a high rate, beside a busy machine. Bar: none in an hour at 100 Hz.
 
-All cores are kept busy by processes of this script, unless --idle. A tick that comes while the one before is still taken is skipped
-and counted: it is lost as much as one that could not be written.
+All cores are kept busy by processes of this script, unless --idle. A tick is lost when its number is not in the file: it had not
+begun when the next was due, or could not be written (docs/measurement.md).
 
     python -m benchmarks.sampler_soak --seconds 3600
 """
@@ -17,8 +17,11 @@ from contextlib import ExitStack
 from itertools import pairwise
 from pathlib import Path
 
+import psutil
+
 from workloads.metrics.sampler import Sampler
 
+QUANTILES = {"p50": 0.5, "p99": 0.99, "p99.9": 0.999, "max": 1.0}
 BUSY = "while True: sum(range(10_000))"
 
 
@@ -35,20 +38,36 @@ def main() -> int:
 
 
 def measure(path: Path, hz: float, seconds: float, busy: int) -> dict:
-    """Return how many samples were due between the first and the last, how many lack, and the longest gap."""
+    """Return how many ticks came between the first sample and the last, how many lack, how late the others were, and the CPU time."""
     with ExitStack() as ends:
         for _ in range(busy):
             ends.callback(ends.enter_context(subprocess.Popen([sys.executable, "-c", BUSY])).kill)
-        with Sampler(path, hz, time.perf_counter_ns()):
+        with Sampler(path, hz, time.perf_counter_ns()) as sampler:
             while not (path.exists() and path.stat().st_size):
                 time.sleep(0.01)
+            process, began_s = psutil.Process(sampler.pid), time.perf_counter()
+            before = process.cpu_times()
             time.sleep(seconds)
-    # The last one is taken when the sampler is told to end, between two ticks.
-    times = [json.loads(line)["time_s"] for line in path.read_text().splitlines()][:-1]
-    due = round((times[-1] - times[0]) * hz) + 1
-    gaps = [after - before for before, after in pairwise(times)]
-    found = {"hz": hz, "seconds": seconds, "busy_processes": busy, "due": due, "written": len(times), "lost": max(0, due - len(times))}
-    return found | {"longest_gap_s": max(gaps), "bytes": path.stat().st_size}
+            after, took_s = process.cpu_times(), time.perf_counter() - began_s
+    samples = [json.loads(line) for line in path.read_text().splitlines()]
+    scheduling = samples[0].get("scheduling")
+    # The last one is taken when the sampler is told to end, outside its schedule.
+    samples = [sample for sample in samples if sample["tick"] is not None]
+    due = samples[-1]["tick"] - samples[0]["tick"] + 1
+    late_s = sorted(sample["late_s"] for sample in samples)
+    return {
+        "hz": hz,
+        "seconds": seconds,
+        "busy_processes": busy,
+        "scheduling": scheduling,
+        "due": due,
+        "written": len(samples),
+        "lost": due - len(samples),
+        "late_ms": {name: round(1e3 * late_s[int(q * (len(late_s) - 1))], 3) for name, q in QUANTILES.items()},
+        "longest_gap_s": max(b["time_s"] - a["time_s"] for a, b in pairwise(samples)),
+        "cpu_share_of_one_core": (after.user + after.system - before.user - before.system) / took_s,
+        "bytes": path.stat().st_size,
+    }
 
 
 if __name__ == "__main__":

@@ -93,16 +93,24 @@ class RequestRecord(Record):
 
 
 class Sample(Record):
-    """One reading of the machine. Rates are since the sample before; the first has none."""
+    """One reading of the machine. Rates are since the sample before that has them; the first has none."""
 
     time_s: float
-    """Seconds since the run's clock zero."""
+    """When it was begun, seconds since the run's clock zero."""
+    tick: int | None = None
+    """Its number in the schedule of telemetry.sample_hz, from 0 at the start of the sampler (None: the one more at the end, or a run of
+    an older version). A number that is missing is a lost sample."""
+    late_s: float | None = None
+    """time_s - when the tick was due; always less than a period."""
+    scheduling: str | None = None
+    """In the first sample alone: what the system granted the sampler, e.g. round-robin, or niceness 0."""
     cpu_pct: float | None = None
     """Busy share of all cores, 0 to 100."""
     process_cpu_pct: float | None = None
     """CPU time of the run's process tree, 100 per core."""
     process_rss_bytes: int | None = None
     memory_used_bytes: int | None = None
+    """All memory - what is available without swapping."""
     disk_read_bytes_per_s: float | None = None
     disk_write_bytes_per_s: float | None = None
     net_recv_bytes_per_s: float | None = None
@@ -110,8 +118,18 @@ class Sample(Record):
     gpus: list["GpuSample"] = []
 
 
+class GpuProcess(Record):
+    pid: int
+    """As the driver numbers it: in a container, not always as the container does."""
+    memory_bytes: int | None = None
+
+
 class GpuSample(Record):
-    """One GPU through NVML. A GPU that stopped answering has error set and nothing else."""
+    """One GPU through NVML, read within 0.3 s of the sample's time.
+
+    A GPU that stopped answering has error set and nothing else but xids. All None, no error: NVML was busy with the sample before.
+    The fields from pcie_tx_bytes_per_s on are slow to read: once a second beside the ticks, and given with the next sample alone.
+    """
 
     index: int
     error: str | None = None
@@ -122,6 +140,23 @@ class GpuSample(Record):
     """The GPU's own counter since the driver was loaded."""
     temperature_c: float | None = None
     sm_clock_hz: float | None = None
+    memory_clock_hz: float | None = None
+    throttle_reasons: list[str] | None = None
+    """Why clocks are not higher, at this moment: gpu_idle, clocks_setting, power_cap, hw_slowdown, sync_boost, sw_thermal, hw_thermal,
+    hw_power_brake, display_clocks (NVML's clocks event reasons)."""
+    xids: list[int] | None = None
+    """Critical errors that the driver reported since the sample before (None: it reports none of this GPU)."""
+    pcie_tx_bytes_per_s: float | None = None
+    """Sent by the GPU, over 20 ms: a spot check, not a mean."""
+    pcie_rx_bytes_per_s: float | None = None
+    nvlink_tx_bytes: int | None = None
+    """Payload sent over all links, a counter."""
+    nvlink_rx_bytes: int | None = None
+    ecc_corrected: int | None = None
+    """Memory errors since the driver was loaded, a counter."""
+    ecc_uncorrected: int | None = None
+    processes: list[GpuProcess] | None = None
+    """Compute processes on the GPU."""
 
 
 class Distribution(Record):

@@ -1,6 +1,7 @@
-"""A fake pynvml for the sampler's process, and the one way these tests read samples back."""
+"""A fake NVML for the sampler's process, and the one way these tests read samples back."""
 
-import json
+import shutil
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -9,49 +10,27 @@ import pytest
 
 from ncdemo.spec.result import Sample
 
-FAKE_PYNVML = '''
-"""Stands where pynvml does. What the GPUs do is read from a JSON file at each call, so a test can change it mid-run."""
-import json, os, time
-NVML_ERROR_NOT_SUPPORTED, NVML_ERROR_NO_PERMISSION, NVML_ERROR_DRIVER_NOT_LOADED = 3, 4, 9
-NVML_ERROR_LIBRARY_NOT_FOUND, NVML_ERROR_FUNCTION_NOT_FOUND, NVML_ERROR_GPU_IS_LOST = 12, 13, 15
-NVML_TEMPERATURE_GPU, NVML_CLOCK_SM = 0, 1
-class NVMLError(Exception):
-    def __init__(self, value): self.value = value
-    def __str__(self): return {3: "Not Supported", 12: "NVML Shared Library Not Found", 15: "GPU is lost"}[self.value]
-class Answer:
-    def __init__(self, **fields): self.__dict__.update(fields)
-def state(): return json.load(open(os.environ["FAKE_GPUS"]))
-def value(index, number):
-    if state().get("hang"): time.sleep(60)
-    if index in state().get("lost", ()): raise NVMLError(15)
-    return number
-def nvmlInit():
-    if state().get("absent"): raise NVMLError(12)
-def nvmlDeviceGetCount(): return state()["count"]
-def nvmlDeviceGetHandleByIndex(index): return index + 100
-def nvmlDeviceGetUtilizationRates(h): raise NVMLError(3)
-def nvmlDeviceGetMemoryInfo(h): return Answer(used=value(h - 100, 5 << 30))
-def nvmlDeviceGetPowerUsage(h): return value(h - 100, 350_500)
-def nvmlDeviceGetTotalEnergyConsumption(h): return value(h - 100, 9_000_000)
-def nvmlDeviceGetTemperature(h, sensor): return value(h - 100, 61)
-def nvmlDeviceGetClockInfo(h, clock): return value(h - 100, 1980)
-'''
+SOURCE = Path(__file__).parent / "fake_nvml.c"
+
+
+@pytest.fixture(scope="session")
+def nvml(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of a libnvidia-ml.so.1 that answers from a trace; its source says how."""
+    compiler = shutil.which("cc") or shutil.which("gcc")
+    if compiler is None:
+        pytest.skip("the fake NVML needs a C compiler (cc or gcc)")
+    folder = tmp_path_factory.mktemp("nvml")
+    flags = ["-Wall", "-Wextra", "-Wno-unused-parameter", "-Werror", "-shared", "-fPIC"]
+    subprocess.run([compiler, *flags, "-o", folder / "libnvidia-ml.so.1", SOURCE], check=True)
+    return folder
 
 
 @pytest.fixture
-def gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Put the fake where the sampler's process finds it; the returned function says what the GPUs do from now on."""
-    (tmp_path / "fake").mkdir()
-    (tmp_path / "fake" / "pynvml.py").write_text(FAKE_PYNVML)
-    state = tmp_path / "gpus.json"
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "fake"))
-    monkeypatch.setenv("FAKE_GPUS", str(state))
-
-    def are(**now: object) -> None:
-        (tmp_path / "new.json").write_text(json.dumps(now))
-        (tmp_path / "new.json").replace(state)
-
-    return are
+def gpus(nvml: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Let processes that are started from now on find the fake NVML; the returned function gives it its trace."""
+    monkeypatch.setenv("LD_LIBRARY_PATH", str(nvml))
+    monkeypatch.setenv("FAKE_NVML_TRACE", str(tmp_path / "gpus.trace"))
+    return lambda trace: (tmp_path / "gpus.trace").write_text(trace)
 
 
 @pytest.fixture

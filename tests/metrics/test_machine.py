@@ -1,67 +1,120 @@
-"""The size of the VM that a run is paid by: as a stack's job is told, as Azure's metadata endpoint says, or not known."""
+"""What is read from /proc, against psutil's reading of the same; and how the sampler is scheduled."""
 
-import json
+import os
+import shutil
+import subprocess
+import sys
 import threading
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
-from pathlib import Path
-from typing import Any
+import time
 
+import psutil
 import pytest
 
-from workloads.metrics import machine
-from workloads.metrics.environment import environment
-from workloads.metrics.machine import azure_vm
+from workloads.metrics import priority, tree
+from workloads.metrics.machine import Linux, Portable
+from workloads.metrics.tree import Member, PortableMember, Tree
 
-UNKNOWN = {"vm_size": None, "region": None}
-
-
-@pytest.fixture
-def endpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
-    """A machine of Azure: its chassis, and its metadata endpoint on loopback."""
-    says: dict[str, Any] = {"status": 200, "body": json.dumps({"vmSize": "Standard_NC40ads_H100_v5", "location": "eastus"}), "asked": 0}
-
-    class Handler(BaseHTTPRequestHandler):
-        def log_message(self, *_: Any) -> None:
-            pass
-
-        def do_GET(self) -> None:
-            says["asked"] += 1
-            self.send_response(says["status"] if self.headers.get("Metadata") == "true" else 400)
-            self.end_headers()
-            self.wfile.write(says["body"].encode())
-
-    with HTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
-        (tmp_path / "tag").write_text(machine.AZURE_TAG + "\n")
-        monkeypatch.setattr(machine, "ASSET_TAG", tmp_path / "tag")
-        monkeypatch.setattr(machine, "METADATA", f"http://127.0.0.1:{server.server_port}/metadata")
-        monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
-        yield says
-        server.shutdown()
+linux = pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux'")
 
 
-def test_a_job_says_what_it_was_told(endpoint: dict[str, Any]) -> None:
-    told = {"NCDEMO_VM_SIZE": "Standard_NC80adis_H100_v5", "NCDEMO_REGION": "spaincentral"}
-    assert azure_vm(told) == {"vm_size": "Standard_NC80adis_H100_v5", "region": "spaincentral"}
-    assert azure_vm({"NCDEMO_VM_SIZE": "x"}) == {"vm_size": "x", "region": None}
-    assert endpoint["asked"] == 0
+@linux
+def test_counters_are_those_of_psutil():
+    """The machine goes on between two readings, so each of ours lies between two of psutil's."""
+    ours, theirs = Linux(), Portable()
+    before, cpu, after = theirs.cpu_s(), ours.cpu_s(), theirs.cpu_s()
+    assert before[1] - 0.05 <= cpu[1] <= after[1] + 0.05
+    times = psutil.cpu_times()
+    assert ours.cpu_s()[0] == pytest.approx(sum(times[:8]) - times.idle - times.iowait, abs=0.5)
+    assert ours.memory_used_bytes() == pytest.approx(theirs.memory_used_bytes(), abs=64 << 20)
+    before, net, after = theirs.net_bytes(), ours.net_bytes(), theirs.net_bytes()
+    assert net is None if after is None else all(a <= b <= c for a, b, c in zip(before, net, after, strict=True))
+    disks = [name for name in os.listdir("/sys/block") if os.path.exists(f"/sys/block/{name}/device")]
+    disk, rows = ours.disk_bytes(), psutil.disk_io_counters(perdisk=True, nowrap=False)
+    assert (disk is None) == (not disks)
+    if disk:
+        assert disk[0] <= sum(rows[name].read_bytes for name in disks) <= disk[0] + (64 << 20)
+        assert ours.disk_bytes()[1] >= disk[1]
 
 
-def test_a_machine_of_azure_says_it_itself(endpoint: dict[str, Any]) -> None:
-    assert azure_vm({}) == {"vm_size": "Standard_NC40ads_H100_v5", "region": "eastus"}
-    assert environment("abc")["azure"] == azure_vm({})
+@linux
+@pytest.mark.parametrize("member", [Member, PortableMember])
+def test_a_process_is_read_until_it_ends(member, tmp_path):
+    odd = tmp_path / "a) Z (b"  # /proc/PID/stat has the name in brackets, whatever it holds
+    odd.symlink_to(sys.executable)
+    with subprocess.Popen([odd, "-c", "while True: pass"]) as busy:
+        one, began_s = member(busy.pid), time.monotonic()
+        time.sleep(0.5)
+        spent, rss, age_s = one.read()
+        lived_s = time.monotonic() - began_s
+        assert 0 < spent <= lived_s + 0.1
+        assert rss == pytest.approx(psutil.Process(busy.pid).memory_info().rss, abs=4 << 20)
+        assert lived_s - 0.05 <= age_s < lived_s + 1
+        busy.kill()
+        while psutil.Process(busy.pid).status() != psutil.STATUS_ZOMBIE:
+            time.sleep(0.01)
+        with pytest.raises(ProcessLookupError):
+            one.read()
+    with pytest.raises(ProcessLookupError):
+        one.read()
+    with pytest.raises((FileNotFoundError, ProcessLookupError)):
+        member(busy.pid)
 
 
-@pytest.mark.parametrize(("status", "body"), [(500, "{}"), (200, "no JSON"), (200, "[]"), (200, "{}")])
-def test_an_endpoint_that_says_nothing_leaves_it_unknown(status: int, body: str, endpoint: dict[str, Any]) -> None:
-    endpoint |= {"status": status, "body": body}
-    assert azure_vm({}) == UNKNOWN
+@pytest.mark.parametrize("member", [tree.MEMBER, PortableMember])
+def test_what_a_process_met_late_spent_before_is_not_counted(monkeypatch, member):
+    monkeypatch.setattr(tree, "MEMBER", member)
+    found = Tree(os.getpid())
+    found.read(time.perf_counter())
+    assert found.cpu_s == 0
+    with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as busy:
+        time.sleep(tree.LIST_S + 0.1)
+        found.read(time.perf_counter())
+        busy.kill()
+    assert 0.05 < found.cpu_s < tree.LIST_S + 0.5
 
 
-def test_no_other_machine_is_asked(endpoint: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "tag").write_text("No Asset Tag\n")
-    assert azure_vm({}) == UNKNOWN
-    monkeypatch.setattr(machine, "ASSET_TAG", tmp_path / "nothing")
-    assert azure_vm({}) == UNKNOWN
-    assert endpoint["asked"] == 0
+SCHEDULED = """
+import os, time
+from workloads.metrics.priority import hurry
+print(hurry())
+print(os.sched_getscheduler(0) == os.SCHED_RR, os.getpriority(os.PRIO_PROCESS, 0), flush=True)
+end = time.monotonic() + 2
+while time.monotonic() < end and os.sched_getscheduler(0) == os.SCHED_RR: pass
+print(os.sched_getscheduler(0) == os.SCHED_RR)
+"""
+
+
+@linux
+def test_it_runs_first_where_that_is_permitted_and_gives_it_up_when_it_runs_away():
+    done = subprocess.run([sys.executable, "-c", SCHEDULED], capture_output=True, text=True, check=True, timeout=10)
+    how, state, afterwards = done.stdout.splitlines()
+    assert afterwards == "False"
+    if how == "round-robin":
+        assert state.startswith("True ")
+    else:
+        assert state.startswith("False ")
+        assert how.startswith("niceness ")
+
+
+@linux
+def test_without_the_permission_it_says_what_it_has_instead():
+    dropped = ["setpriv", "--bounding-set", "-sys_nice,-sys_admin", "--reuid", "65534", "--clear-groups", "--inh-caps", "-all"]
+    if os.getuid() or not shutil.which("setpriv"):
+        pytest.skip("only root can give a permission up, with setpriv")
+    done = subprocess.run([*dropped, sys.executable, "-c", SCHEDULED], capture_output=True, text=True, timeout=10)
+    if done.returncode and "Permission denied" in done.stderr:
+        pytest.skip("this Python can't be read by another user")
+    how, state, _ = done.stdout.splitlines()
+    assert how.startswith("niceness 0"), done.stderr
+    assert state == "False 0"
+
+
+def test_another_system_is_left_as_it_is(monkeypatch):
+    """Its niceness is what the process was given: nothing of hurry() may raise."""
+    monkeypatch.setattr(priority, "_guard", lambda: (_ for _ in ()).throw(AttributeError("RLIMIT_RTTIME")))
+    monkeypatch.setattr(priority.os, "setpriority", lambda *_: (_ for _ in ()).throw(PermissionError()))
+    said = []
+    thread = threading.Thread(target=lambda: said.append(priority.hurry()))
+    thread.start()
+    thread.join()
+    assert said[0].startswith(f"niceness {os.getpriority(os.PRIO_PROCESS, 0)}")

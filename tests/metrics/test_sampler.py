@@ -1,27 +1,29 @@
 """The sampler beside a workload: real processes, real signals, real files."""
 
 import contextlib
+import fcntl
 import os
 import re
 import signal
 import subprocess
 import sys
 import time
-from itertools import pairwise
 
 import psutil
 import pytest
 
 from ncdemo.spec.result import GpuSample, Sample
-from workloads.metrics.gpus import _gpu
-from workloads.metrics.readings import Readings, Tree, descendants
+from workloads.metrics.gpu import row
+from workloads.metrics.readings import Readings
 from workloads.metrics.sampler import Sampler
+from workloads.metrics.tree import Tree, descendants
 
 BUSY = [sys.executable, "-c", "while True: pass"]
 PARENT = """
 import os, sys, time
 from pathlib import Path
 from workloads.metrics.sampler import Sampler
+from workloads.metrics.tree import Tree, descendants
 with Sampler(Path(sys.argv[1]), 20, time.perf_counter_ns()) as sampler:
     if sys.argv[2] == "forks" and os.fork() == 0:
         time.sleep(4)
@@ -50,21 +52,20 @@ def test_the_clock_is_one_for_all_processes():
 
 
 def test_keys_are_those_of_the_schema():
-    assert set(Readings(os.getpid()).sample(0.0)) == set(Sample.model_fields)
-    assert set(_gpu(0)) == set(GpuSample.model_fields)
+    assert set(Readings(os.getpid(), hz=2).sample(0.0)) | {"tick", "late_s", "scheduling"} == set(Sample.model_fields)
+    assert list(row(0)) == list(GpuSample.model_fields)[: len(row(0))]
 
 
 def test_samples_come_at_the_rate_and_on_the_runs_clock(tmp_path, samples, until):
     path, zero_ns = tmp_path / "samples.jsonl", time.perf_counter_ns() - 100 * 10**9
     with Sampler(path, 20, zero_ns) as sampler:
-        assert os.getpriority(os.PRIO_PROCESS, sampler.pid) >= os.getpriority(os.PRIO_PROCESS, 0)
         until(lambda: lines(path))
         time.sleep(1)
         left_s = time.perf_counter()
     assert time.perf_counter() - left_s < 1
     assert not psutil.pid_exists(sampler.pid)
     taken = samples(path)
-    assert 15 <= len(taken) <= 24
+    assert 15 <= len(taken) <= 40
     assert (left_s - zero_ns / 1e9) <= taken[-1].time_s < 103 + 5, "the last sample is from after the body"
     first, *rest = taken
     assert first.cpu_pct is None
@@ -74,8 +75,12 @@ def test_samples_come_at_the_rate_and_on_the_runs_clock(tmp_path, samples, until
     assert first.memory_used_bytes > 1 << 20
     assert all(0 <= sample.cpu_pct <= 100 for sample in rest[:-1])
     # The schedule is absolute: ticks stay on the grid of the first, however long each sample takes.
-    offsets = [(sample.time_s - first.time_s) / 0.05 for sample in rest[:-1]]
-    assert sorted(abs(offset - round(offset)) for offset in offsets)[len(offsets) // 2] < 0.3
+    due = [sample.tick / 20 - (sample.time_s - sample.late_s) for sample in taken[:-1]]
+    assert max(due) - min(due) < 1e-5
+    assert all(0 <= sample.late_s < 0.05 for sample in taken[:-1])
+    assert (taken[-1].tick, taken[-1].late_s) == (None, None)
+    assert first.scheduling.startswith(("round-robin", "niceness "))
+    assert {sample.scheduling for sample in rest} == {None}
 
 
 def test_process_cpu_covers_the_tree_and_not_the_sampler(tmp_path, samples, until):
@@ -86,10 +91,12 @@ def test_process_cpu_covers_the_tree_and_not_the_sampler(tmp_path, samples, unti
         with Sampler(tmp_path / "idle.jsonl", 5, time.perf_counter_ns()):
             until(lambda: lines(tmp_path / "idle.jsonl") >= 3)
         tree = psutil.Process(workload.pid).children()
+        spent, age_s = psutil.Process(workload.pid).cpu_times(), time.time() - psutil.Process(workload.pid).create_time()
+    share_pct = 100 * (spent.user + spent.system) / age_s  # as much as a machine with other work gave it
     busiest = max(sample.process_cpu_pct or 0 for sample in samples(path))
-    assert 20 < busiest < 130
+    assert 0.5 * share_pct < busiest < 130
     # This process is idle but is the busy one's parent: its tree has that one in it.
-    assert max(sample.process_cpu_pct or 0 for sample in samples(tmp_path / "idle.jsonl")) > 20
+    assert max(sample.process_cpu_pct or 0 for sample in samples(tmp_path / "idle.jsonl")) > 0.3 * share_pct
     for child in tree:
         child.kill()
 
@@ -107,18 +114,22 @@ def test_sampler_ends_with_a_killed_parent_and_the_file_keeps_its_lines(tmp_path
     assert len(samples(path)) >= 3
 
 
-def test_late_ticks_are_skipped_not_bunched(tmp_path, samples, until, capfd):
+def test_a_tick_is_taken_late_until_the_next_is_due_and_then_lost(tmp_path, samples, until, capfd):
     path = tmp_path / "samples.jsonl"
     with Sampler(path, 20, time.perf_counter_ns()) as sampler:
         until(lambda: lines(path) >= 2)
         os.kill(sampler.pid, signal.SIGSTOP)
         time.sleep(0.6)
         os.kill(sampler.pid, signal.SIGCONT)
-        until(lambda: lines(path) >= 8)
-    gaps = [b.time_s - a.time_s for a, b in zip(samples(path), samples(path)[1:], strict=False)]
-    assert max(gaps) > 0.5
-    assert sum(gap < 0.01 for gap in gaps) <= 2
-    assert "were late and skipped, 0 could not be written" in capfd.readouterr().err
+        until(lambda: lines(path) >= 12)
+    taken = samples(path)[:-1]
+    ticks = [sample.tick for sample in taken]
+    lost = len(set(range(ticks[-1] + 1)) - set(ticks))
+    assert 10 <= lost <= 13
+    # What comes after the pause is the tick of its own time: none is made up, and no two are bunched.
+    assert len(set(ticks)) == len(ticks)
+    assert all(sample.late_s < 0.05 for sample in taken)
+    assert f"of {ticks[-1] + 1} samples {lost} were late and skipped, 0 could not be written" in capfd.readouterr().err
 
 
 def test_no_sampler_at_zero_hz(tmp_path):
@@ -222,13 +233,32 @@ def test_at_100_hz_every_tick_is_written_or_counted(tmp_path, samples, until, ca
     with Sampler(path, 100, time.perf_counter_ns()):
         until(lambda: lines(path))
         time.sleep(3)
-    skipped = re.search(r"of (\d+) samples (\d+) were late and skipped, 0 could not be written", capfd.readouterr().err)
     taken = samples(path)
-    if skipped:  # a busy machine; the last one is the one at the end
-        assert len(taken) == int(skipped[1]) - int(skipped[2]) + 1
-    else:
-        assert max(after.time_s - before.time_s for before, after in pairwise(taken)) < 0.02
-    assert 310 > len(taken) > 30
+    ticks = [sample.tick for sample in taken[:-1]]
+    skipped = re.search(r"of (\d+) samples (\d+) were late and skipped, 0 could not be written", capfd.readouterr().err)
+    assert ticks[-1] + 1 - len(ticks) == (int(skipped[2]) if skipped else 0)
+    assert 300 < ticks[-1] < 500
+    if taken[0].scheduling == "round-robin":  # whatever else this machine does
+        assert len(ticks) > 0.97 * ticks[-1]
+
+
+def test_a_disk_that_takes_nothing_for_a_while_delays_no_tick(tmp_path, samples):
+    """A named pipe that nobody reads: the writer waits in write(2), and 2 s of ticks are held."""
+    pipe, path = tmp_path / "pipe", tmp_path / "samples.jsonl"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    fcntl.fcntl(reader, fcntl.F_SETPIPE_SZ, 4096)
+    command = [sys.executable, "-m", "workloads.metrics.sampler", "--out", str(pipe), "--hz", "100", "--pid", str(os.getpid())]
+    with process(*command, stderr=subprocess.PIPE, text=True) as sampler:
+        time.sleep(2.5)
+        os.set_blocking(reader, True)
+        sampler.terminate()
+        with open(reader, "rb") as file:
+            path.write_bytes(file.read())
+        assert "could not be written" not in sampler.stderr.read()
+    ticks = [sample.tick for sample in samples(path)[:-1]]
+    assert ticks[-1] > 150
+    assert len(ticks) > 0.9 * ticks[-1]
 
 
 FAMILY = """
@@ -244,7 +274,7 @@ def test_descendants_are_those_of_all_threads_and_generations(until):
         root = psutil.Process(started.pid)
         try:
             until(lambda: len(root.children(recursive=True)) == 3)
-            assert set(descendants(root)) == set(root.children(recursive=True))
+            assert set(descendants(root.pid)) == {child.pid for child in root.children(recursive=True)}
         finally:
             for child in root.children(recursive=True):
                 child.kill()

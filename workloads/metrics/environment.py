@@ -18,7 +18,7 @@ from typing import Any
 
 import psutil
 
-from workloads.metrics.machine import azure_vm
+from workloads.metrics.azure_vm import azure_vm
 from workloads.metrics.redact import redact, redact_arguments
 
 ROOT = Path(__file__).parents[2]

@@ -1,8 +1,10 @@
-"""What NVML says of each GPU, read on a thread of its own: a GPU that falls off the bus can block NVML for good.
+"""What NVML says of the GPUs, read on threads of their own: a GPU that falls off the bus can block NVML for good.
 
-The keys are those of ncdemo.spec.result.GpuSample. No NVML, no driver or no GPU: an empty list.
+One thread reads what takes microseconds, whenever it is asked; another, once a second, what takes longer (gpu.py says which).
+No NVML, no driver or no GPU: an empty list.
 
-    Gpus(say=print).read()
+    answer = Gpus(say=print, period_s=0.5).ask()
+    rows = answer.rows()    # None: not yet
 """
 
 import queue
@@ -11,106 +13,99 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from workloads.metrics.gpu import Events, Gpu, row
+
 WAIT_S = 0.3
-"""A reading takes milliseconds; what takes longer is reported as not answering, and CPU samples go on."""
-RETRY_S = 10.0
-"""A GPU that failed is asked again this much later: each question to a lost GPU may be slow."""
+"""A reading takes milliseconds; what takes longer is reported as not answering, and the other readings go on."""
+SLOW_S = 1.0
+"""Between two readings of the slow fields, or one period of the sampler if that is longer."""
+
+
+class Answer:
+    """The rows of one sample, GpuSample each, given by the NVML thread and taken by another."""
+
+    def __init__(self, gpus: "Gpus", given: list[dict[str, Any]] | None = None) -> None:
+        self.given = given
+        self.asked_s = time.perf_counter()
+        self._gpus = gpus
+
+    def rows(self) -> list[dict[str, Any]] | None:
+        """Return them, None while they may still come; after WAIT_S rows that say so, and a later answer is dropped."""
+        if self.given is None and time.perf_counter() - self.asked_s > WAIT_S:
+            self.given = self._gpus.silent(self.asked_s)
+        return self.given
 
 
 class Gpus:
-    def __init__(self, say: Callable[[str], None]) -> None:
-        self._say = say
+    def __init__(self, say: Callable[[str], None], period_s: float) -> None:
+        self._say, self._slow_s = say, max(SLOW_S, period_s)
         self._count = 0
         self._absent = False
-        self._waiting_since: float | None = None
-        self._asked: queue.SimpleQueue[None] = queue.SimpleQueue()
-        self._answered: queue.SimpleQueue[list[dict[str, Any]]] = queue.SimpleQueue()
-        threading.Thread(target=self._serve, daemon=True).start()
+        self._owed: Answer | None = None
+        """What the NVML thread works on."""
+        self._asked: queue.SimpleQueue[Answer] = queue.SimpleQueue()
+        self._slow: queue.SimpleQueue[dict[int, dict[str, Any]]] = queue.SimpleQueue()
+        nvml = self._import()
+        if nvml:
+            threading.Thread(target=self._serve, args=(nvml,), name="gpus", daemon=True).start()
 
-    def read(self) -> list[dict[str, Any]]:
-        """Return one reading per GPU, at most WAIT_S from now; an overdue answer is dropped, as its time is not known."""
+    def ask(self) -> Answer:
+        """Ask for a reading now, and don't wait: while NVML is busy with the one before, this one's rows say nothing."""
         if self._absent:
-            return []
-        now_s = time.perf_counter()
-        try:
-            if self._waiting_since is not None:
-                self._answered.get_nowait()
-            self._waiting_since = now_s
-            self._asked.put(None)
-            answer = self._answered.get(timeout=WAIT_S)
-        except queue.Empty:
-            silent_s = time.perf_counter() - (self._waiting_since or now_s)
-            return [_gpu(index, error=f"NVML has not answered for {silent_s:.1f} s") for index in range(self._count)]
-        self._waiting_since = None
+            return Answer(self, [])
+        if owed := self._owed:
+            silent = time.perf_counter() - owed.asked_s > WAIT_S
+            return Answer(self, self.silent(owed.asked_s) if silent else [row(index) for index in range(self._count)])
+        self._owed = answer = Answer(self)
+        self._asked.put(answer)
         return answer
 
-    def _serve(self) -> None:
-        try:
-            import pynvml as nvml
+    def silent(self, since_s: float) -> list[dict[str, Any]]:
+        error = f"NVML has not answered for {time.perf_counter() - since_s:.1f} s"
+        return [row(index, error=error) for index in range(self._count)]
 
-            nvml.nvmlInit()
-            count = nvml.nvmlDeviceGetCount()
+    def _import(self) -> Any:
+        """Return the module; imported before the first tick, as an import on a thread keeps the others from running."""
+        try:
+            import pynvml
         except ImportError:
-            count = 0
+            self._absent = True
+            return None
+        return pynvml
+
+    def _serve(self, nvml: Any) -> None:
+        try:
+            nvml.nvmlInit()
+            self._count = nvml.nvmlDeviceGetCount()
         except Exception as error:  # NVML's own, or ctypes' with a broken library: either way there is nothing to read
-            count = 0
             if getattr(error, "value", None) not in (nvml.NVML_ERROR_LIBRARY_NOT_FOUND, nvml.NVML_ERROR_DRIVER_NOT_LOADED):
                 self._say(f"GPUs are not measured: NVML does not start ({error}); compare `nvidia-smi`")
-        if not count:
+        if not self._count:
             self._absent = True
-            self._answered.put([])
-            return
-        self._count = count
-        gpus = [Gpu(nvml, index) for index in range(count)]
+            while True:
+                self._asked.get().given = []
+        gpus, events = [Gpu(nvml, index) for index in range(self._count)], Events(nvml, self._count)
+        threading.Thread(target=self._serve_slow, args=(nvml,), name="gpus, slow fields", daemon=True).start()
         while True:
-            self._asked.get()
-            self._answered.put([gpu.read() for gpu in gpus])
+            answer = self._asked.get()
+            try:
+                slow = self._slow.get_nowait()
+            except queue.Empty:
+                slow = {}
+            rows, xids = [gpu.read() for gpu in gpus], events.new()
+            for found in rows:
+                found["xids"] = xids.get(found["index"])
+                if found["error"] is None:
+                    found |= slow.get(found["index"], {})
+            if answer.given is None:
+                answer.given = rows
+            else:  # dropped: what happens once goes to the next sample
+                events.keep(xids)
+            self._owed = None
 
-
-class Gpu:
-    """One GPU. After a failure: error in every reading, asked again every RETRY_S."""
-
-    def __init__(self, nvml: Any, index: int) -> None:
-        self._nvml, self._index = nvml, index
-        self._handle: Any = None
-        self._error: str | None = None
-        self._failed_s = 0.0
-
-    def read(self) -> dict[str, Any]:
-        if self._error is not None and time.perf_counter() - self._failed_s < RETRY_S:
-            return _gpu(self._index, error=self._error)
-        try:
-            self._handle = self._handle or self._nvml.nvmlDeviceGetHandleByIndex(self._index)
-            reading = _gpu(self._index, **self._fields())
-        except Exception as error:  # whatever NVML does must not end the other readings
-            self._handle, self._error, self._failed_s = None, str(error) or type(error).__name__, time.perf_counter()
-            return _gpu(self._index, error=self._error)
-        self._error = None
-        return reading
-
-    def _fields(self) -> dict[str, float | None]:
-        nvml, handle = self._nvml, self._handle
-        return {
-            "utilization_pct": self._given(lambda: nvml.nvmlDeviceGetUtilizationRates(handle).gpu),
-            "memory_used_bytes": self._given(lambda: nvml.nvmlDeviceGetMemoryInfo(handle).used),
-            "power_w": self._given(lambda: nvml.nvmlDeviceGetPowerUsage(handle), 1e-3),
-            "energy_j": self._given(lambda: nvml.nvmlDeviceGetTotalEnergyConsumption(handle), 1e-3),
-            "temperature_c": self._given(lambda: nvml.nvmlDeviceGetTemperature(handle, nvml.NVML_TEMPERATURE_GPU)),
-            "sm_clock_hz": self._given(lambda: nvml.nvmlDeviceGetClockInfo(handle, nvml.NVML_CLOCK_SM), 1e6),
-        }
-
-    def _given(self, read: Callable[[], float], scale: float = 1) -> float | None:
-        """Return one value, None when this GPU doesn't have it (a MIG slice has no utilization). Raise when the GPU fails."""
-        nvml = self._nvml
-        lacking = (nvml.NVML_ERROR_NOT_SUPPORTED, nvml.NVML_ERROR_NO_PERMISSION, nvml.NVML_ERROR_FUNCTION_NOT_FOUND)
-        try:
-            return read() * scale
-        except nvml.NVMLError as error:
-            if error.value in lacking:
-                return None
-            raise
-
-
-def _gpu(index: int, error: str | None = None, **fields: float | None) -> dict[str, Any]:
-    names = ("utilization_pct", "memory_used_bytes", "power_w", "energy_j", "temperature_c", "sm_clock_hz")
-    return {"index": index, "error": error, **{name: fields.get(name) for name in names}}
+    def _serve_slow(self, nvml: Any) -> None:
+        gpus = [Gpu(nvml, index) for index in range(self._count)]
+        while True:
+            began_s = time.perf_counter()
+            self._slow.put({index: gpu.read_slow() for index, gpu in enumerate(gpus)})
+            time.sleep(max(0.0, self._slow_s - (time.perf_counter() - began_s)))

@@ -1,47 +1,113 @@
-"""Which size of Azure VM this is, and where: what a run is paid by.
+"""The machine's counters: on Linux one pread each of files of /proc that stay open, elsewhere psutil's.
 
-    azure_vm()    # {"vm_size": "Standard_NC40ads_H100_v5", "region": "eastus"}; None where nobody says
+Counters count since boot. Each method raises what reading raises, ValueError for a file that lacks a field.
 
-A stack's jobs are told by their environment. Elsewhere on Azure the machine itself says it, at its metadata endpoint; no other machine
-is asked for one.
+    machine().memory_used_bytes()
 """
 
 import os
-from collections.abc import Mapping
-from pathlib import Path
+import sys
+from typing import Protocol
 
-import httpx
+import psutil
 
-from ncdemo.spec.job import NCDEMO_REGION, NCDEMO_VM_SIZE
-
-METADATA = "http://169.254.169.254/metadata/instance/compute?api-version=2021-02-01"
-"""https://learn.microsoft.com/azure/virtual-machines/instance-metadata-service"""
-ASSET_TAG = Path("/sys/class/dmi/id/chassis_asset_tag")
-AZURE_TAG = "7783-7084-3265-9085-8269-3286-77"
-"""The chassis of every VM of Azure, as cloud-init knows it by (its Azure data source)."""
-TIMEOUT_S = 2.0
-Vm = dict[str, str | None]
+SECTOR_BYTES = 512
+"""Of /proc/diskstats, whatever the disk's own sectors are (Documentation/admin-guide/iostats.rst)."""
 
 
-def azure_vm(env: Mapping[str, str] = os.environ) -> Vm:
-    """Return vm_size and region, each None where it isn't known. Never raises for an endpoint that doesn't answer."""
-    if env.get(NCDEMO_VM_SIZE):
-        return {"vm_size": env[NCDEMO_VM_SIZE], "region": env.get(NCDEMO_REGION) or None}
-    return _asked() if _is_azure() else {"vm_size": None, "region": None}
+class Machine(Protocol):
+    def memory_used_bytes(self) -> int: ...
+
+    def cpu_s(self) -> tuple[float, float]:
+        """Return busy and all seconds, summed over cores; waiting for a disk is idle."""
+
+    def disk_bytes(self) -> tuple[int, int] | None:
+        """Return bytes read and written; None without a disk."""
+
+    def net_bytes(self) -> tuple[int, int] | None:
+        """Return bytes received and sent, loopback aside; None without a network."""
 
 
-def _is_azure() -> bool:
-    try:
-        return ASSET_TAG.read_text().strip() == AZURE_TAG
-    except OSError:
-        return False
+def machine() -> Machine:
+    return Linux() if sys.platform == "linux" else Portable()
 
 
-def _asked() -> Vm:
-    try:
-        # trust_env: the endpoint is on the machine itself, and no proxy may be asked for it.
-        with httpx.Client(headers={"Metadata": "true"}, timeout=TIMEOUT_S, trust_env=False) as client:
-            found = client.get(METADATA).raise_for_status().json()
-        return {"vm_size": found.get("vmSize") or None, "region": found.get("location") or None}
-    except (httpx.HTTPError, ValueError, AttributeError):
-        return {"vm_size": None, "region": None}
+class Kept:
+    """A file of /proc, opened once: it says what holds now whenever it is read from its start."""
+
+    def __init__(self, path: str) -> None:
+        self._file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+
+    def read(self) -> bytes:
+        data = os.pread(self._file, 1 << 16, 0)
+        # The kernel gives a list's lines a page at a time.
+        while more := os.pread(self._file, 1 << 16, len(data)):
+            data += more
+        return data
+
+    def start(self) -> bytes:
+        """Return its first 4 KiB at most: all of a short file."""
+        return os.pread(self._file, 4096, 0)
+
+    def __del__(self) -> None:
+        if hasattr(self, "_file"):
+            os.close(self._file)
+
+
+class Linux:
+    def __init__(self) -> None:
+        self._stat, self._meminfo, self._diskstats, self._net = (
+            Kept(f"/proc/{name}") for name in ("stat", "meminfo", "diskstats", "net/dev")
+        )
+        self._disks = {name.encode() for name in _physical_disks()}
+        self._tick_s = 1 / os.sysconf("SC_CLK_TCK")
+
+    def memory_used_bytes(self) -> int:
+        text = self._meminfo.start()
+        return _kib(text, b"MemTotal:") - _kib(text, b"MemAvailable:")
+
+    def cpu_s(self) -> tuple[float, float]:
+        # user nice system idle iowait irq softirq steal; guests are in user and nice already.
+        ticks = [int(field) for field in self._stat.start().split(b"\n", 1)[0].split()[1:9]]
+        total = sum(ticks)
+        return (total - ticks[3] - ticks[4]) * self._tick_s, total * self._tick_s
+
+    def disk_bytes(self) -> tuple[int, int] | None:
+        rows = [fields for line in self._diskstats.read().splitlines() if (fields := line.split())[2] in self._disks]
+        return _sums(rows, 5, 9, SECTOR_BYTES)
+
+    def net_bytes(self) -> tuple[int, int] | None:
+        lines = [line.partition(b":") for line in self._net.read().splitlines()[2:]]
+        return _sums([counters.split() for name, _, counters in lines if not name.strip().startswith(b"lo")], 0, 8)
+
+
+class Portable:
+    def memory_used_bytes(self) -> int:
+        memory = psutil.virtual_memory()
+        return memory.total - memory.available
+
+    def cpu_s(self) -> tuple[float, float]:
+        times = psutil.cpu_times()
+        total = sum(times)
+        return total - times.idle, total
+
+    def disk_bytes(self) -> tuple[int, int] | None:
+        disk = psutil.disk_io_counters(nowrap=False)
+        return disk and (disk.read_bytes, disk.write_bytes)
+
+    def net_bytes(self) -> tuple[int, int] | None:
+        rows = [row for name, row in psutil.net_io_counters(pernic=True, nowrap=False).items() if not name.startswith("lo")]
+        return (sum(row.bytes_recv for row in rows), sum(row.bytes_sent for row in rows)) if rows else None
+
+
+def _kib(text: bytes, name: bytes) -> int:
+    return int(text[text.index(name) + len(name) :].split(None, 1)[0]) * 1024
+
+
+def _sums(rows: list[list[bytes]], first: int, second: int, scale: int = 1) -> tuple[int, int] | None:
+    return (scale * sum(int(row[first]) for row in rows), scale * sum(int(row[second]) for row in rows)) if rows else None
+
+
+def _physical_disks() -> list[str]:
+    """Name the disks with hardware behind them: partitions, RAID and mapped devices would count the same bytes again."""
+    return [name for name in os.listdir("/sys/block") if os.path.exists(f"/sys/block/{name}/device")]

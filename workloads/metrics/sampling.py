@@ -1,17 +1,20 @@
-"""The sampler's own process: when it reads, what it writes, and what ends it. Started by sampler.py.
+"""The sampler's own process: when it reads, and what ends it. Started by sampler.py; lines.py writes.
 
-It wakes only to sample, or twice a second to see whether the run still lives; nothing heavy is imported here.
+It wakes only to sample, to write, or twice a second to see whether the run still lives; nothing heavy is imported here.
 
     sample("samples.jsonl", hz=2, zero_ns=time.perf_counter_ns(), pid=1234)
 """
 
-import json
+import contextlib
+import gc
 import os
 import select
 import signal
 import sys
 import time
 
+from workloads.metrics.lines import Writer
+from workloads.metrics.priority import hurry
 from workloads.metrics.readings import Readings, say
 
 PARENT_CHECK_S = 0.5
@@ -43,40 +46,39 @@ class Stop:
                 return None
 
 
-class Lines:
-    """A file that holds whole lines only; a line that doesn't fit is lost, counted, and said once."""
-
-    def __init__(self, path: str) -> None:
-        self._path, self.lost = path, 0
-        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-        self._size = os.fstat(self._file).st_size
-
-    def write(self, line: str) -> None:
-        data = line.encode() + b"\n"
-        try:
-            written = os.write(self._file, data)
-            if written < len(data):
-                os.ftruncate(self._file, self._size)
-                raise OSError(f"{written} of {len(data)} bytes were written")
-            self._size += written
-        except OSError as error:
-            self.lost += 1
-            if self.lost == 1:
-                say(f"{self._path}: {error}; samples are lost until there is room")
-
-
 def sample(out: str, hz: float, zero_ns: int, pid: int, pid_started: float | None = None, parent: int | None = None) -> None:
-    """Write samples at start + k / hz until told to stop; with no `parent`, also until `pid` ends. Late ticks are skipped."""
-    stop, lines, readings = Stop(parent), Lines(out), Readings(pid, pid_started)
-    start_s, tick, skipped = time.perf_counter(), 0, 0
+    """Write a sample per tick until told to stop; with no `parent`, also until `pid` ends.
+
+    Tick k is due at start + k / hz. It is taken, however late, until the next is due; then it is lost: skipped, and counted.
+    """
+    stop, how, readings = Stop(parent), hurry(), Readings(pid, pid_started, hz=hz)
+    writer = Writer(out, say)
+    _settle()
+    start_s, tick, lost, first = time.perf_counter(), 0, 0, {"scheduling": how}
     while True:
         end = stop.wait(start_s + tick / hz)
         if end == "orphaned" or (parent is None and not readings.tree.alive()):
             break
-        lines.write(json.dumps(readings.sample((time.perf_counter_ns() - zero_ns) / 1e9)))
+        now_ns = time.perf_counter_ns()
+        now_s, time_s = now_ns / 1e9, (now_ns - zero_ns) / 1e9
         if end == "told":
+            writer.add({"tick": None, "late_s": None, **readings.sample(time_s)})
             break
-        due = int((time.perf_counter() - start_s) * hz) + 1
-        skipped, tick = skipped + max(0, due - tick - 1), max(due, tick + 1)
-    if skipped or lines.lost:
-        say(f"{out}: of {tick} samples {skipped} were late and skipped, {lines.lost} could not be written")
+        newest = max(tick, int((now_s - start_s) * hz))
+        tick, lost = newest, lost + newest - tick
+        writer.add({"tick": tick, "late_s": round(now_s - start_s - tick / hz, 6), **readings.sample(time_s), **first})
+        tick, first = tick + 1, {}
+    writer.close()
+    if lost or writer.lost:
+        say(f"{out}: of {tick} samples {lost} were late and skipped, {writer.lost} could not be written ({how})")
+
+
+def _settle() -> None:
+    """Let no collection of garbage, thread or limit of files come between ticks."""
+    gc.freeze()
+    sys.setswitchinterval(0.0005)
+    with contextlib.suppress(ImportError, OSError, ValueError):  # a kept file per process of the run
+        import resource
+
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
