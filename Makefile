@@ -85,3 +85,7 @@ bench-preview: setup
 # Checkov over what the stacks render; not a part of make test, as it is a large tool of its own.
 check-manifests: setup
 	@scripts/check_manifests.sh
+
+# After a change of specs, commands, metrics, sizes or .env.example: docs/reference/ says what the source says.
+docs: setup
+	@.venv/bin/python -m scripts.reference

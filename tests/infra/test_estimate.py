@@ -64,7 +64,7 @@ def test_quota_adds_up_by_family_and_priority() -> None:
 
 
 def test_the_costs_in_the_docs_are_the_estimates() -> None:
-    table = re.findall(r"^\| `([\w-]+)` \| ([\d.]+)[^|]*\| ([\d.]+)", (ROOT / "docs" / "azure.md").read_text(), flags=re.M)
+    table = re.findall(r"^\| `([\w-]+)` \| ([\d.]+)[^|]*\| ([\d.]+)", (ROOT / "docs" / "cost.md").read_text(), flags=re.M)
     assert len(table) == 4
     for name, idle, full in table:
         found = estimate(load_stack(ROOT / "stacks" / f"Pulumi.{name}.yaml").spec)

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from workloads.metrics import azure_vm as machine
-from workloads.metrics.environment import environment
+from workloads.metrics import azure_vm as where
 from workloads.metrics.azure_vm import azure_vm
+from workloads.metrics.environment import environment
 
 UNKNOWN = {"vm_size": None, "region": None}
 
@@ -33,9 +33,9 @@ def endpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[s
 
     with HTTPServer(("127.0.0.1", 0), Handler) as server:
         threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
-        (tmp_path / "tag").write_text(machine.AZURE_TAG + "\n")
-        monkeypatch.setattr(machine, "ASSET_TAG", tmp_path / "tag")
-        monkeypatch.setattr(machine, "METADATA", f"http://127.0.0.1:{server.server_port}/metadata")
+        (tmp_path / "tag").write_text(where.AZURE_TAG + "\n")
+        monkeypatch.setattr(where, "ASSET_TAG", tmp_path / "tag")
+        monkeypatch.setattr(where, "METADATA", f"http://127.0.0.1:{server.server_port}/metadata")
         monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
         yield says
         server.shutdown()
@@ -62,6 +62,6 @@ def test_an_endpoint_that_says_nothing_leaves_it_unknown(status: int, body: str,
 def test_no_other_machine_is_asked(endpoint: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "tag").write_text("No Asset Tag\n")
     assert azure_vm({}) == UNKNOWN
-    monkeypatch.setattr(machine, "ASSET_TAG", tmp_path / "nothing")
+    monkeypatch.setattr(where, "ASSET_TAG", tmp_path / "nothing")
     assert azure_vm({}) == UNKNOWN
     assert endpoint["asked"] == 0

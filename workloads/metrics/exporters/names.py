@@ -1,4 +1,4 @@
-"""Every exported metric: name, kind, help and labels, each said once; docs/telemetry.md and the dashboards use no others.
+"""Every exported metric: name, kind, help and labels, each said once; docs/reference/metrics.md and the dashboards use no others.
 
 Prometheus' conventions: base units in the name, `_total` for what only grows, ratios from 0 to 1. Labels are few and their
 values bounded: GPU index, percentile, status, reason, and of a benchmark its models and loads as its spec lists them.
