@@ -14,7 +14,7 @@ import pytest
 
 from ncdemo.spec.result import GpuSample, Sample
 from workloads.metrics.gpus import _gpu
-from workloads.metrics.readings import Readings, Tree, descendants
+from workloads.metrics.readings import Readings, Tree, bodiless_nics, descendants
 from workloads.metrics.sampler import Sampler
 
 BUSY = [sys.executable, "-c", "while True: pass"]
@@ -150,6 +150,22 @@ def test_a_sampler_that_hangs_is_killed_within_a_second(tmp_path, until, caplog)
     assert time.monotonic() - left_s < 1.2
     assert not psutil.pid_exists(sampler.pid)
     assert "did not end within 0.9 s and was killed" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("nics", "counted"),
+    [
+        ({"lo": (), "eth0": ("device",), "enP1s1": ("device", "master")}, {"eth0"}),  # Azure's accelerated networking
+        ({"lo": (), "eth0": ("device",), "docker0": (), "veth1": ("master",)}, {"eth0"}),
+        ({"lo": (), "eth0": (), "net1": ()}, {"eth0", "net1"}),  # within a container
+    ],
+)
+def test_no_byte_of_the_network_is_counted_twice(nics, counted, tmp_path):
+    for nic, links in nics.items():
+        (tmp_path / nic).mkdir()
+        for link in links:
+            (tmp_path / nic / link).mkdir()
+    assert nics.keys() - bodiless_nics(str(tmp_path)) == counted
 
 
 def test_full_disk_costs_samples_and_nothing_else(tmp_path, until, capfd):

@@ -45,7 +45,7 @@ class Readings:
     def __init__(self, pid: int, pid_started: float | None = None) -> None:
         self.tree = Tree(pid, pid_started)
         self._gpus = Gpus(say)
-        self._disks = _physical_disks()
+        self._disks, self._bodiless = _physical_disks(), bodiless_nics()
         self._rates_s: float | None = None
         self._counters: dict[str, float | None] = {}
 
@@ -74,7 +74,7 @@ class Readings:
         if dt_s is not None and dt_s < MIN_RATE_S:
             return dict.fromkeys(names)
         disk = _known("disk", lambda: _totals(psutil.disk_io_counters(perdisk=True, nowrap=False), self._disks.__contains__))
-        net = _known("network", lambda: _totals(psutil.net_io_counters(pernic=True, nowrap=False), lambda nic: not nic.startswith("lo")))
+        net = _known("network", lambda: _totals(psutil.net_io_counters(pernic=True, nowrap=False), lambda nic: nic not in self._bodiless))
         counters = {
             "process_cpu_pct": None if self.tree.cpu_s is None else 100 * self.tree.cpu_s,
             "disk_read": disk and disk["read_bytes"],
@@ -194,3 +194,18 @@ def _physical_disks() -> set[str]:
         return {name for name in os.listdir("/sys/block") if os.path.exists(f"/sys/block/{name}/device")}
     except OSError:
         return set(_known("disk names", lambda: psutil.disk_io_counters(perdisk=True)) or ())
+
+
+def bodiless_nics(folder: str = "/sys/class/net") -> set[str]:
+    """Name the interfaces whose bytes another one counts as well: the loopback, and what has a master.
+
+    On Azure each interface with accelerated networking is there twice, and its virtual function's master counts for both. Where one
+    has hardware behind it, bridges and containers' ends have not, and what they carry to the world passes it.
+    """
+    try:
+        nics = [nic for nic in os.listdir(folder) if not nic.startswith("lo")]
+    except OSError:
+        return {"lo", "lo0"}
+    own = [nic for nic in nics if not os.path.exists(f"{folder}/{nic}/master")]
+    real = [nic for nic in own if os.path.exists(f"{folder}/{nic}/device")]
+    return {"lo", *nics} - set(real or own)
