@@ -22,5 +22,5 @@ def test_a_node_by_the_hour_to_tokens_by_the_million() -> None:
     assert nc40.usd_per_mtok == pytest.approx(6.98 / 3600 * 2 / 500 * 1e6)
     assert nc40.usd_per_mtok_spot == (pytest.approx(1.5 / 3600 * 4000), pytest.approx(2.8 / 3600 * 4000))
     nowhere = priced(CELL, Prices(vm_size="Standard_NC40ads_H100_v5", region="nowhere"))
-    assert nowhere.usd_per_mtok is None, "no price is guessed"
+    assert (nowhere.usd_per_mtok, nowhere.usd_per_mtok_spot) == (None, None), "no price is guessed"
     assert priced(CELL, None) == CELL

@@ -16,7 +16,7 @@ def priced(cell: Cell, prices: Prices | None) -> Cell:
         return cell
     assert prices
     hours_per_mtok = cell.window_s / 3600 / cell.output_tokens * 1e6
-    hourly, spot = size.price(prices.region), size.spot_usd_per_h
+    hourly, spot = size.price(prices.region), size.spot(prices.region)
     return cell.model_copy(
         update={
             "usd_per_mtok": hourly * hours_per_mtok if hourly is not None else None,
