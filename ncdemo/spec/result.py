@@ -196,7 +196,7 @@ class Client(Record):
     ceiling_events_per_s: float | None = None
     """What it can handle, measured against a server that answers as fast as it can, on this machine."""
     headroom: float | None = None
-    """1 - events_per_s / ceiling; below 0.5 the cell is flagged."""
+    """1 - the larger of events_per_s / ceiling_events_per_s and cpu_share; below 0.5 the cell is flagged."""
     max_lateness_s: float
     """The latest send, behind its schedule."""
 
@@ -356,5 +356,7 @@ class RunRecord(Record):
     started_at: str
     """UTC, ISO 8601; the zero of every *_s stamp in the run directory."""
     duration_s: float | None = None
+    """The run's clock at its end. Of a run that went on after a stop: without the pause, and of training without what an attempt did
+    after the checkpoint that the next one went on from."""
     train: TrainResult | None = None
     bench: BenchResult | None = None
