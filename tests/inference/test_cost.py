@@ -13,6 +13,9 @@ CELL = Cell(engine="a", model="m", concurrency=1, repeat=0, requests=1, failed=0
 def test_energy_of_the_window_and_per_token() -> None:
     measured = with_energy(CELL, Meter([(0.0, 0.0, None), (2.0, 200.0, None), (4.0, 400.0, None)]))
     assert (measured.energy_j, measured.energy_from, measured.energy_j_per_token) == (pytest.approx(400.0), "power", pytest.approx(0.8))
+    # 1 s of 400 W and idle otherwise, with a sample each 2 s: whether it was in the first half or the second nobody can say.
+    short = CELL.model_copy(update={"window_s": 1.0})
+    assert with_energy(short, Meter([(0.0, 0.0, 0.0), (2.0, 400.0, 400.0), (4.0, 0.0, 400.0)])).energy_j is None
     unknown = with_energy(measured, Meter([]))
     assert (unknown.energy_j, unknown.energy_from, unknown.energy_j_per_token) == (None, None, None)
 
