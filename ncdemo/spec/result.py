@@ -150,8 +150,9 @@ class TrainResult(Record):
     mfu: float | None = None
     """Median over the same steps."""
     peak_rss_bytes: int | None = None
-    """Largest resident memory of one rank's process."""
+    """Largest resident memory of a rank's process, of all ranks."""
     peak_vram_bytes: int | None = None
+    """Most GPU memory that tensors of a rank took, of all ranks and of the last attempt."""
     world_size: int
     engine: str | None = None
     """What really ran, e.g. DistributedDataParallel (None: a run of an older version)."""
