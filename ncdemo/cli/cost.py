@@ -87,7 +87,8 @@ def run_text(cost: "RunCost") -> str:
             f"  pay as you go  {usd(cost.usd)} USD",
             f"  spot           {span(cost.spot_usd)} USD",
             *([f"  per million tokens, pay as you go: {cost.usd_per_mtok:.3f} USD"] if cost.usd_per_mtok is not None else []),
-            "  The run alone: a node is also paid while it starts, and for about ten minutes after its last job.",
+            "  The run alone: a node is also paid while it starts, and for about ten minutes after its last job; and what a stopped",
+            "  training run had to do again is not on its clock.",
             f"prices: {cost.prices}",
         ]
     )

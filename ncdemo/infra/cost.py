@@ -28,8 +28,7 @@ class Table:
         return size.price(region)
 
     def spot(self, size: Size, region: str) -> Range | None:
-        """Return the lowest and highest spot price seen; None in a region of which nothing is known."""
-        return size.spot_usd_per_h if size.price(region) is not None else None
+        return size.spot(region)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,8 @@
 
 run_cost(Path("runs/tune"), Where(vm_size="Standard_NC40ads_H100_v5"), Table())
 
-A node is also paid from its start until its pool scales down, about ten minutes after the last job: that isn't the run's.
+A node is also paid from its start until its pool scales down, about ten minutes after the last job: that isn't the run's. Nor is
+what a training run that was stopped had to do again: its clock goes on from the checkpoint's.
 """
 
 import json

@@ -26,8 +26,11 @@ def ms(seconds: float | None) -> str:
 
 
 def percent(share: float | None) -> str:
-    """Print a share of 0 to 1."""
-    return NOT_MEASURED if share is None else f"{share * 100:.1f} %"
+    """Print a share of 0 to 1; only all is 100.0 %, and only none 0.0 %, down to one in a million."""
+    if share is None:
+        return NOT_MEASURED
+    digits = next((d for d in range(1, 4) if not 0 < share < 1 or 0 < round(share * 100, d) < 100), 4)
+    return f"{share * 100:.{digits}f} %"
 
 
 def size(value: float | None) -> str:

@@ -40,7 +40,8 @@ class Watched(RunState):
         """Steps or cells that the spec asks for; None where only the run knows (epochs, a search)."""
         self._every, self._since = 1, 0
         self._ledger = Follow(folder / CELLS_FILE)
-        self._tokens: deque[tuple[float, int]] = deque(maxlen=10_000)
+        self._tokens: deque[tuple[float, float, int]] = deque(maxlen=10_000)
+        """Send, end and output tokens of each answer."""
 
     def update(self) -> None:
         super().update()
@@ -69,7 +70,8 @@ class Watched(RunState):
     def on_request(self, request: dict[str, Any]) -> None:
         super().on_request(request)
         if chunks := request.get("chunk_s"):
-            self._tokens.append((chunks[-1], request.get("output_tokens") or 0))
+            start_s = min(request.get("sent_s", chunks[0]), chunks[-1] - 1e-9)
+            self._tokens.append((start_s, chunks[-1], request.get("output_tokens") or 0))
 
     @property
     def done(self) -> int:
@@ -92,13 +94,13 @@ class Watched(RunState):
 
     @property
     def output_tokens_per_s(self) -> float | None:
-        """Output tokens of the requests that ended in the last 30 s before the newest, per second."""
-        if len(self._tokens) < 2:
+        """Output tokens per second of the last 30 s before the newest; of an answer that began earlier, the share that fell into them."""
+        if not self._tokens:
             return None
-        last = max(end_s for end_s, _ in self._tokens)
-        recent = [(end_s, tokens) for end_s, tokens in self._tokens if end_s > last - RECENT_S]
-        span_s = last - min(end_s for end_s, _ in recent)
-        return sum(tokens for _, tokens in recent) / span_s if span_s > 0 else None
+        last = max(end_s for _, end_s, _ in self._tokens)
+        begin = max(last - RECENT_S, min(start_s for start_s, _, _ in self._tokens))
+        shares = (tokens * (end_s - max(start_s, begin)) / (end_s - start_s) for start_s, end_s, tokens in self._tokens if end_s > begin)
+        return sum(shares) / (last - begin) if last > begin else None
 
     @property
     def silent_s(self) -> float:

@@ -39,6 +39,15 @@ class Meter:
             readings.append((sample.time_s, _sum([gpu.power_w for gpu in sample.gpus]), _sum([gpu.energy_j for gpu in sample.gpus])))
         return cls(readings)
 
+    def resolves(self, start_s: float, end_s: float) -> bool:
+        """Say whether a stretch is at least as long as the gaps between samples that it begins and ends in.
+
+        Within one gap energy is spread evenly: a shorter stretch would get the share of what came before or after it.
+        """
+        ends = (bisect_left(self._times, at_s) for at_s in (start_s, end_s))
+        gaps = (self._times[i] - self._times[i - 1] for i in ends if 0 < i < len(self._times))
+        return max(gaps, default=0.0) <= (end_s - start_s) * (1 + 1e-9)
+
     def joules(self, start_s: float, end_s: float) -> tuple[float, Source] | None:
         """Return the energy between two times and where it is from; None where neither the counters nor the power are known."""
         if (counted := self._counted(start_s, end_s)) is not None:

@@ -201,8 +201,9 @@ class TrainResult(Record):
     mfu: float | None = None
     """Median over the same steps."""
     peak_rss_bytes: int | None = None
-    """Largest resident memory of one rank's process."""
+    """Largest resident memory of a rank's process, of all ranks."""
     peak_vram_bytes: int | None = None
+    """Most GPU memory that tensors of a rank took, of all ranks and of the last attempt."""
     world_size: int
     engine: str | None = None
     """What really ran, e.g. DistributedDataParallel (None: a run of an older version)."""
@@ -249,7 +250,7 @@ class Client(Record):
     ceiling_events_per_s: float | None = None
     """What it can handle, measured against a server that answers as fast as it can, on this machine."""
     headroom: float | None = None
-    """1 - events_per_s / ceiling; below 0.5 the cell is flagged."""
+    """1 - the larger of events_per_s / ceiling_events_per_s and cpu_share; below 0.5 the cell is flagged."""
     max_lateness_s: float
     """The latest send, behind its schedule."""
 
@@ -409,5 +410,7 @@ class RunRecord(Record):
     started_at: str
     """UTC, ISO 8601; the zero of every *_s stamp in the run directory."""
     duration_s: float | None = None
+    """The run's clock at its end. Of a run that went on after a stop: without the pause, and of training without what an attempt did
+    after the checkpoint that the next one went on from."""
     train: TrainResult | None = None
     bench: BenchResult | None = None

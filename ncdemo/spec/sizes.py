@@ -36,6 +36,10 @@ class Size:
         """Return the pay-as-you-go price in a region, USD per hour; None where it isn't known."""
         return self.usd_per_h.get(region)
 
+    def spot(self, region: str) -> tuple[float, float] | None:
+        """Return the lowest and highest spot price seen; None in a region of which nothing is known."""
+        return self.spot_usd_per_h if region in self.usd_per_h else None
+
 
 _NC = "azure-compute-docs ncadsh100v5-series.md; price: Azure Retail Prices, seen 2026-11-09"
 _ND = "azure-compute-docs nd-h200-v5-series.md; price: Azure Retail Prices"

@@ -13,6 +13,9 @@ CELL = Cell(engine="a", model="m", concurrency=1, repeat=0, requests=1, failed=0
 def test_energy_of_the_window_and_per_token() -> None:
     measured = with_energy(CELL, Meter([(0.0, 0.0, None), (2.0, 200.0, None), (4.0, 400.0, None)]))
     assert (measured.energy_j, measured.energy_from, measured.energy_j_per_token) == (pytest.approx(400.0), "power", pytest.approx(0.8))
+    # 1 s of 400 W and idle otherwise, with a sample each 2 s: whether it was in the first half or the second nobody can say.
+    short = CELL.model_copy(update={"window_s": 1.0})
+    assert with_energy(short, Meter([(0.0, 0.0, 0.0), (2.0, 400.0, 400.0), (4.0, 0.0, 400.0)])).energy_j is None
     unknown = with_energy(measured, Meter([]))
     assert (unknown.energy_j, unknown.energy_from, unknown.energy_j_per_token) == (None, None, None)
 
@@ -22,5 +25,5 @@ def test_a_node_by_the_hour_to_tokens_by_the_million() -> None:
     assert nc40.usd_per_mtok == pytest.approx(6.98 / 3600 * 2 / 500 * 1e6)
     assert nc40.usd_per_mtok_spot == (pytest.approx(1.5 / 3600 * 4000), pytest.approx(2.8 / 3600 * 4000))
     nowhere = priced(CELL, Prices(vm_size="Standard_NC40ads_H100_v5", region="nowhere"))
-    assert nowhere.usd_per_mtok is None, "no price is guessed"
+    assert (nowhere.usd_per_mtok, nowhere.usd_per_mtok_spot) == (None, None), "no price is guessed"
     assert priced(CELL, None) == CELL

@@ -91,6 +91,7 @@ def test_a_trace_is_replayed_with_its_own_lengths(swept: Callable[..., Swept], t
     trace.write_text("\n".join(["TIMESTAMP,ContextTokens,GeneratedTokens", *rows]))
     done = swept(concurrency=None, trace={"file": str(trace), "scale": 2.0})
     assert done.code == 0, done.said
+    assert "1 of its first 3 requests don't fit in max_model_len = 512" in done.said
     first, second = done.requests
     assert [(r.prompt_tokens, r.output_tokens) for r in done.requests] == [(12, 3), (15, 5)], "900 tokens don't fit in max_model_len"
     assert second.scheduled_s - first.scheduled_s == pytest.approx(0.2)

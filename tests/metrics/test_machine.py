@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from workloads.metrics import priority, tree
-from workloads.metrics.machine import Linux, Portable
+from workloads.metrics.machine import Linux, Portable, bodiless_nics
 from workloads.metrics.tree import Member, PortableMember, Tree
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux'")
@@ -118,3 +118,19 @@ def test_another_system_is_left_as_it_is(monkeypatch):
     thread.start()
     thread.join()
     assert said[0].startswith(f"niceness {os.getpriority(os.PRIO_PROCESS, 0)}")
+
+
+@pytest.mark.parametrize(
+    ("nics", "counted"),
+    [
+        ({"lo": (), "eth0": ("device",), "enP1s1": ("device", "master")}, {"eth0"}),  # Azure's accelerated networking
+        ({"lo": (), "eth0": ("device",), "docker0": (), "veth1": ("master",)}, {"eth0"}),
+        ({"lo": (), "eth0": (), "net1": ()}, {"eth0", "net1"}),  # within a container
+    ],
+)
+def test_no_byte_of_the_network_is_counted_twice(nics, counted, tmp_path):
+    for nic, links in nics.items():
+        (tmp_path / nic).mkdir()
+        for link in links:
+            (tmp_path / nic / link).mkdir()
+    assert nics.keys() - bodiless_nics(str(tmp_path)) == counted

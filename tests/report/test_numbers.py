@@ -35,6 +35,8 @@ def test_units():
     assert show.ms(0.0123) == "12.3 ms"
     assert show.ms(None) == "not measured"
     assert show.percent(0.71875) == "71.9 %"
+    assert [show.percent(share) for share in (0.0, 1.0)] == ["0.0 %", "100.0 %"]
+    assert [show.percent(share) for share in (1999 / 2000, 99999 / 100000, 0.0003)] == ["99.95 %", "99.999 %", "0.03 %"], "one failed"
     assert show.size(3 * 1024**3) == "3 GiB"
     assert show.size(512) == "512 B"
     assert show.duration(12.34) == "12.3 s"

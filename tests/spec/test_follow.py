@@ -43,3 +43,15 @@ def test_requests_of_an_unfinished_cell_that_are_cut_off_are_not_counted(tmp_pat
     put(tmp_path / "requests.jsonl", requests[:5])
     state.update()
     assert state.requests == {"vllm": {True: 5, False: 0}}
+
+
+@pytest.mark.parametrize("waves", [1, 3, 40])
+def test_the_rate_of_the_last_requests_is_that_of_what_was_generated_in_their_time(waves: int, tmp_path: Path) -> None:
+    """Four streams of 50 tokens/s each: 64 tokens every 1.28 s."""
+    (tmp_path / "result.json").write_text("{}")
+    ends = [1.28 * wave + 0.01 * stream for wave in range(1, waves + 1) for stream in range(4)]
+    requests = [{"engine": "vllm", "ok": True, "output_tokens": 64, "sent_s": end - 1.28, "chunk_s": [end - 1.2, end]} for end in ends]
+    put(tmp_path / "requests.jsonl", requests)
+    watched = Watched(tmp_path)
+    watched.update()
+    assert watched.output_tokens_per_s == pytest.approx(4 * 50, rel=0.03)

@@ -199,3 +199,15 @@ def test_schedule_warms_up_and_ends_where_it_should(shape: str, end: float) -> N
     assert rates[10] == pytest.approx(1.0)
     assert rates[-1] == pytest.approx(end, abs=0.02)
     assert max(rates) <= 1
+
+
+def test_memory_is_that_of_the_rank_that_took_most() -> None:
+    from types import SimpleNamespace
+
+    from workloads.training.core.fit import _largest
+
+    def rank(number: int, of_others: list[float]) -> SimpleNamespace:
+        return SimpleNamespace(rank=number, world_size=3, sum=lambda own: own + torch.tensor(of_others, dtype=torch.float64))
+
+    assert _largest(rank(0, [0, 5 << 30, 3 << 30]), 4 << 30) == 5 << 30
+    assert _largest(rank(0, [0, 0, 0]), None) is None

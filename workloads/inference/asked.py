@@ -1,5 +1,6 @@
 """What a cell asks: prompts, right answers, how much to generate and, for a trace, when; the very same for every engine."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +15,8 @@ from workloads.inference.frameworks.base import Params, Prompt
 from workloads.inference.load.synthesize import synthesize
 from workloads.inference.load.traces import fitting, read_trace
 from workloads.inference.prompts import load_prompts, load_references, prompt_hash
+
+log = logging.getLogger("ncdemo.bench")
 
 
 @dataclass(frozen=True)
@@ -71,8 +74,12 @@ def _replayed(spec: BenchSpec, trace: Trace, tokenizer: Any) -> Asked:
     path = next((p for p in (Path(trace.file), PACKAGE / trace.file) if p.is_file()), None)
     if path is None:
         raise SpecError(f"trace.file = {trace.file!r}: no such file; give a trace in CSV or JSON Lines")
-    rows = fitting(read_trace(path), spec.max_model_len)[: spec.prompts.count]
+    whole = read_trace(path)
+    rows = fitting(whole, spec.max_model_len)[: spec.prompts.count]
     if not rows:
         raise SpecError(f"trace.file = {trace.file!r}: no request fits in max_model_len = {spec.max_model_len}; raise it")
+    if left_out := sum(row.offset_s <= rows[-1].offset_s for row in whole) - len(rows):
+        log.warning("%s: %d of its first %d requests don't fit in max_model_len = %d and are left out: it is sent thinned by so much",
+                    trace.file, left_out, left_out + len(rows), spec.max_model_len)  # fmt: skip
     made = synthesize(tokenizer, [row.prompt_tokens for row in rows], spec.sampling.seed)
     return Asked([m.prompt for m in made], [None] * len(rows), [row.output_tokens for row in rows], [row.offset_s for row in rows])

@@ -16,7 +16,7 @@ def priced(cell: Cell, prices: Prices | None) -> Cell:
         return cell
     assert prices
     hours_per_mtok = cell.window_s / 3600 / cell.output_tokens * 1e6
-    hourly, spot = size.price(prices.region), size.spot_usd_per_h
+    hourly, spot = size.price(prices.region), size.spot(prices.region)
     return cell.model_copy(
         update={
             "usd_per_mtok": hourly * hours_per_mtok if hourly is not None else None,
@@ -29,7 +29,8 @@ def with_energy(cell: Cell, meter: Meter) -> Cell:
     """Return the cell with the energy of its window and per output token."""
     if cell.start_s is None or cell.window_s is None or not cell.output_tokens:
         return cell
-    found = meter.joules(cell.start_s, cell.start_s + cell.window_s)
+    window = cell.start_s, cell.start_s + cell.window_s
+    found = meter.joules(*window) if meter.resolves(*window) else None
     joules, source = found or (None, None)
     per_token = joules / cell.output_tokens if joules is not None else None
     return cell.model_copy(update={"energy_j": joules, "energy_from": source, "energy_j_per_token": per_token})

@@ -25,7 +25,7 @@ class Machine(Protocol):
         """Return bytes read and written; None without a disk."""
 
     def net_bytes(self) -> tuple[int, int] | None:
-        """Return bytes received and sent, loopback aside; None without a network."""
+        """Return bytes received and sent, none of them counted twice and loopback aside; None without a network."""
 
 
 def machine() -> Machine:
@@ -60,6 +60,7 @@ class Linux:
             Kept(f"/proc/{name}") for name in ("stat", "meminfo", "diskstats", "net/dev")
         )
         self._disks = {name.encode() for name in _physical_disks()}
+        self._bodiless = {name.encode() for name in bodiless_nics()}
         self._tick_s = 1 / os.sysconf("SC_CLK_TCK")
 
     def memory_used_bytes(self) -> int:
@@ -78,7 +79,7 @@ class Linux:
 
     def net_bytes(self) -> tuple[int, int] | None:
         lines = [line.partition(b":") for line in self._net.read().splitlines()[2:]]
-        return _sums([counters.split() for name, _, counters in lines if not name.strip().startswith(b"lo")], 0, 8)
+        return _sums([counters.split() for name, _, counters in lines if name.strip() not in self._bodiless], 0, 8)
 
 
 class Portable:
@@ -96,7 +97,7 @@ class Portable:
         return disk and (disk.read_bytes, disk.write_bytes)
 
     def net_bytes(self) -> tuple[int, int] | None:
-        rows = [row for name, row in psutil.net_io_counters(pernic=True, nowrap=False).items() if not name.startswith("lo")]
+        rows = [row for name, row in psutil.net_io_counters(pernic=True, nowrap=False).items() if name not in bodiless_nics()]
         return (sum(row.bytes_recv for row in rows), sum(row.bytes_sent for row in rows)) if rows else None
 
 
@@ -111,3 +112,18 @@ def _sums(rows: list[list[bytes]], first: int, second: int, scale: int = 1) -> t
 def _physical_disks() -> list[str]:
     """Name the disks with hardware behind them: partitions, RAID and mapped devices would count the same bytes again."""
     return [name for name in os.listdir("/sys/block") if os.path.exists(f"/sys/block/{name}/device")]
+
+
+def bodiless_nics(folder: str = "/sys/class/net") -> set[str]:
+    """Name the interfaces whose bytes another one counts as well: the loopback, and what has a master.
+
+    On Azure each interface with accelerated networking is there twice, and its virtual function's master counts for both. Where one
+    has hardware behind it, bridges and containers' ends have not, and what they carry to the world passes it.
+    """
+    try:
+        nics = [nic for nic in os.listdir(folder) if not nic.startswith("lo")]
+    except OSError:
+        return {"lo", "lo0"}
+    own = [nic for nic in nics if not os.path.exists(f"{folder}/{nic}/master")]
+    real = [nic for nic in own if os.path.exists(f"{folder}/{nic}/device")]
+    return {"lo", *nics} - set(real or own)

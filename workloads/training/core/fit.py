@@ -141,6 +141,8 @@ def fit(
         checkpoints.finish(total)
     after = measure()
     strategy.save(tokenizer, folder)
+    peak_rss_bytes = _largest(strategy, _peak_rss_bytes(at.peak_rss_bytes))
+    peak_vram_bytes = _largest(strategy, torch.cuda.max_memory_allocated() if strategy.device.type == "cuda" else None)
     if run is None:
         return
     rates = [s.tokens_per_s for s in at.steps]
@@ -153,8 +155,8 @@ def fit(
         train_time_s=sum(s.step_time_s for s in at.steps),
         tokens_per_s=statistics.median(rates[1:] or rates),
         mfu=statistics.median(shares) if shares else None,
-        peak_rss_bytes=_peak_rss_bytes(at.peak_rss_bytes),
-        peak_vram_bytes=torch.cuda.max_memory_allocated() if strategy.device.type == "cuda" else None,
+        peak_rss_bytes=peak_rss_bytes,
+        peak_vram_bytes=peak_vram_bytes,
         world_size=strategy.world_size,
         engine=strategy.engine,
         precision=strategy.precision,
@@ -215,6 +217,13 @@ def _tokens(examples: list[Any], tokenizer: Any, data: Data) -> tuple[list[Token
     if not kept:
         raise SpecError(f"data.max_seq_len = {data.max_seq_len}: no example of {data.name} has an answer within it; raise it")
     return kept, sum(len(e.ids) > data.max_seq_len for e in whole)
+
+
+def _largest(strategy: Strategy, value: int | None) -> int | None:
+    """Return the largest of all ranks' values; all ranks must call this."""
+    each = torch.zeros(strategy.world_size, dtype=torch.float64)
+    each[strategy.rank] = value or 0
+    return round(strategy.sum(each).max().item()) or None
 
 
 def _peak_rss_bytes(before: int | None) -> int | None:
