@@ -134,7 +134,7 @@ def open_place(stack: str | None, context: str | None, namespaces: tuple[str, ..
     if stack and context:
         raise SpecError("--context: belongs to no --stack, which knows its cluster; give one of both")
     if namespaces and not context:
-        raise SpecError("--namespace: needs --context, the cluster that it is in")
+        raise SpecError("--namespace: needs --context, the cluster that it is in; add it")
     if stack:
         from ncdemo.cli.places import of_stack
 
