@@ -78,7 +78,7 @@ def logs(name: str, follow: bool, tail: int | None, node: int, **where: Any) -> 
 def wait(names: Sequence[str], timeout_s: float | None, **where: Any) -> None:
     """Wait until jobs have ended, and exit with the first bad one's status.
 
-    0 finished, 1 failed, 2 a mistake in the spec, 75 interrupted, 137 killed, 124 not ended in time.
+    0 finished, 1 failed, 2 a mistake in the spec, 75 interrupted or cancelled, 137 killed, 124 not ended in time.
     """
     import time
 

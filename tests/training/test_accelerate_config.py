@@ -81,7 +81,7 @@ def test_a_file_for_ddp(tmp_path: Path) -> None:
         (changed({"distributed_type": "DEEPSPEED"}), "distributed_type is 'DEEPSPEED' there and 'FSDP' by the spec"),
         (changed({}, fsdp_version=1), "fsdp_config.fsdp_version is 1 there and 2 by the spec"),
         (changed({}, fsdp_offload_params=True), "fsdp_config.fsdp_offload_params is True there and False by the spec"),
-        (changed({}, fsdp_reshard_after_forward="FULL_SHARD"), "fsdp_reshard_after_forward is 'FULL_SHARD' there; with FSDP2 it must be true or false"),
+        (changed({}, fsdp_reshard_after_forward="FULL_SHARD"), "fsdp_config.fsdp_reshard_after_forward is 'FULL_SHARD' there; with FSDP2 it must be"),
         (changed({"deepspeed_config": {"zero_stage": 3}}), "deepspeed_config is unknown here, so it would be ignored; remove it. Known: compute_environment, "),
         (changed({}, fsdp_backward_prefetch="NO_PREFETCH"), "fsdp_config.fsdp_backward_prefetch is unknown here, so it would be ignored; remove it"),
         (changed({"fsdp_config": None}) + "fsdp_config: [1]\n", "fsdp_config is [1] there; it must be a mapping"),
