@@ -4,6 +4,7 @@ ncdemo demo
 ncdemo train accelerate -c workloads/configs/training/demo.yaml --set train.max_steps=20
 """
 
+import difflib
 import importlib
 import sys
 
@@ -50,7 +51,9 @@ class Lazy(click.Group):
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
-            raise click.UsageError(f"no command '{args[0]}'; commands: {', '.join(COMMANDS)}")
+            near = difflib.get_close_matches(args[0], COMMANDS, n=1)
+            hint = f"did you mean {near[0]}? " if near else ""
+            raise click.UsageError(f"no command '{args[0]}'; {hint}commands: {', '.join(COMMANDS)}")
         return super().resolve_command(ctx, args)
 
 

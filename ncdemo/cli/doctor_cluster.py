@@ -33,7 +33,7 @@ READ_S = 10.0
 @click.option("--yes", is_flag=True, help="Run that job without asking.")
 @click.option("--json", "as_data", is_flag=True, help="Print everything as JSON.")
 def cluster(stack: str | None, context: str | None, probe_storage: bool, yes: bool, as_data: bool) -> None:
-    """Ask a cluster what is missing in it: pools, GPUs, identity, Kueue, namespaces, monitoring, storage. Changes nothing.
+    """Ask a cluster what is missing in it: pools, GPUs, identity, Kueue, namespaces, monitoring, storage. Changes nothing by itself.
 
     With STACK, all is compared with what that stack makes; without, what is there is judged alone. Exit 1 where something fails.
     """

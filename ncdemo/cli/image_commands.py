@@ -79,7 +79,7 @@ def azure_registry(target: Target) -> str:
 def arguments(name: str, target: Target, cpu: bool = False, index: str | None = None) -> dict[str, str]:
     """Return the Dockerfile's build arguments for one image."""
     if not (PACKAGE / FILE).exists():
-        raise SpecError(f"{PACKAGE / FILE}: no such file; an image is built from a checkout of ncdemo, so run this in one")
+        raise SpecError(f"{PACKAGE / FILE}: no such file; run this in a checkout of ncdemo, of which an image is built")
     image = IMAGES[name]  # type: ignore[index]
     if cpu:
         image = on_cpu(image)

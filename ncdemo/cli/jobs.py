@@ -78,7 +78,7 @@ def logs(name: str, follow: bool, tail: int | None, node: int, **where: Any) -> 
 def wait(names: Sequence[str], timeout_s: float | None, **where: Any) -> None:
     """Wait until jobs have ended, and exit with the first bad one's status.
 
-    0 finished, 1 failed, 2 a mistake in the spec, 75 interrupted, 137 killed, 124 not ended in time.
+    0 finished, 1 failed, 2 a mistake in the spec, 75 interrupted or cancelled, 137 killed, 124 not ended in time.
     """
     import time
 
@@ -134,7 +134,7 @@ def open_place(stack: str | None, context: str | None, namespaces: tuple[str, ..
     if stack and context:
         raise SpecError("--context: belongs to no --stack, which knows its cluster; give one of both")
     if namespaces and not context:
-        raise SpecError("--namespace: needs --context, the cluster that it is in")
+        raise SpecError("--namespace: needs --context, the cluster that it is in; add it")
     if stack:
         from ncdemo.cli.places import of_stack
 

@@ -29,7 +29,7 @@ def command(port: int) -> None:
     """Serve runs/mlflow.db until Ctrl-C, and print the address. Its artifacts lie in runs/mlartifacts."""
     if importlib.util.find_spec("flask") is None:
         raise SpecError(
-            "MLflow's server isn't installed; scripts/setup_env.sh --extra mlflow --venv .venv-mlflow, then .venv-mlflow/bin/ncdemo ui"
+            "MLflow's server isn't installed; run scripts/setup_env.sh --extra mlflow --venv .venv-mlflow, then .venv-mlflow/bin/ncdemo ui"
         )
     _free(port)
     runs = runs_dir().absolute()
@@ -73,7 +73,7 @@ def _wait(process: subprocess.Popen, port: int, log: Path) -> None:
             time.sleep(0.2)
         if process.poll() is not None or time.monotonic() > end:
             lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines() or ["it said nothing"]
-            raise SpecError(f"MLflow's server did not start: {lines[-1]}; the whole log is {log}")
+            raise SpecError(f"MLflow's server did not start: {lines[-1]}; see the whole log: {log}")
 
 
 def _interrupt(*_: object) -> NoReturn:

@@ -72,7 +72,9 @@ def run_cost(path: Path, where: Where, prices: Prices) -> RunCost:
     size, region = machine(path, where)
     last_s = record.duration_s if record.duration_s is not None else _last_sign_s(path)
     if last_s is None:
-        raise SpecError(f"{path}: {record.status}, with no duration and no sample on record; there is nothing to count")
+        raise SpecError(
+            f"{path}: {record.status}, with no duration and no sample on record, so there is nothing to count; give a run that went on for a while"
+        )
     nodes = where.nodes or _nodes(path, record, size)
     hours = last_s / 3600 * nodes
     each, spot, tokens = prices.price(size, region), prices.spot(size, region), _tokens(record)

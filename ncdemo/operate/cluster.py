@@ -52,7 +52,9 @@ class Cluster:
 
     def cancel(self, job: Job, tell: Tell) -> str:
         if job.ended:
-            raise SpecError(f"{job.name}: is {job.state}, so there is nothing to cancel")
+            raise SpecError(
+                f"{job.name}: is {job.state}, so there is nothing to cancel; see its results with: ncdemo results pull {job.name}"
+            )
         self._kube.ask("DELETE", self._path(job), propagationPolicy="Background")
         tell("its pods have 30 s to save what they can. Take it out of the stack's jobs too: `pulumi refresh` and `up` would make it again")
         return f"{job.name}: deleted"

@@ -102,7 +102,7 @@ def find(place: Listed, name: str, jobs: Sequence[Job] | None = None) -> Job:
     raise SpecError(
         f"no job '{name}' {place.shown}; {hint}See them with: {place.listing}"
         if found
-        else f"no job '{name}' {place.shown}: there are none"
+        else f"no job '{name}' {place.shown}: there are none; start one with: ncdemo train, ncdemo bench run or ncdemo stack up"
     )
 
 

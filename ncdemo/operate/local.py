@@ -56,7 +56,7 @@ class Local:
     def cancel(self, job: Job, tell: Tell) -> str:
         folder = self.folder(job)
         if job.ended:
-            raise SpecError(f"{job.name}: is {job.state}, so there is nothing to cancel")
+            raise SpecError(f"{job.name}: is {job.state}, so there is nothing to cancel; see what runs with: ncdemo jobs ls")
         pid = _process(folder, job.name, "so it isn't certain which process to end; find it with: pgrep -f " + str(folder))
         if pid is None:
             raise SpecError(
@@ -134,11 +134,11 @@ def follow_file(path: Path, tail: int | None, more: Callable[[], bool]) -> Itera
             time.sleep(FOLLOW_S)
 
 
-def _process(folder: Path, name: str, otherwise: str) -> int | None:
+def _process(folder: Path, name: str, remedy: str) -> int | None:
     try:
         return running_process(folder)
     except ValueError as error:
-        raise SpecError(f"{name}: {error}, {otherwise}") from None
+        raise SpecError(f"{name}: {error}, {remedy}") from None
 
 
 def _alive(folder: Path) -> bool:

@@ -82,7 +82,7 @@ def read_side(folder: Path, subject: str | None) -> Side:
         raise SpecError(f"{folder}: holds {', '.join(subjects)}; say which as RUN:SUBJECT, e.g. {folder}:{subjects[0]}")
     chosen = subject or subjects[0]
     if chosen not in subjects:
-        raise SpecError(f"{folder}:{chosen}: no such subject; it holds {', '.join(subjects)}")
+        raise SpecError(f"{folder}:{chosen}: no such subject; give one of: {', '.join(subjects)}")
     return Side(record.run_id, chosen, tuple(c for c in record.bench.cells if c.subject == chosen))
 
 

@@ -78,8 +78,8 @@ def _check(path: Path) -> None:
         raise SpecError(f"{path}: is a file; give the run directory that holds it")
     if not any((path / name).is_file() for name in FILES):
         inside = sorted(child for child in path.iterdir() if child.is_dir() and any((child / name).is_file() for name in FILES))
-        hint = f"; it holds some: give {inside[-1]}" if inside else "; give a folder that ncdemo train or ncdemo bench wrote"
-        raise SpecError(f"{path}: is not a run directory (it has no result.json, spec.yaml or records){hint}")
+        remedy = f"it holds some: give {inside[-1]}" if inside else "give a folder that ncdemo train or ncdemo bench wrote"
+        raise SpecError(f"{path}: is not a run directory (it has no result.json, spec.yaml or records); {remedy}")
 
 
 def _result(path: Path, problems: list[str]) -> RunRecord | None:

@@ -38,7 +38,7 @@ def read_text(path: str | Path) -> tuple[str, str]:
         with path.open("rb") as file:
             content = file.read(MAX_BYTES + 1)
         if len(content) > MAX_BYTES:
-            raise SpecError(f"{source}: larger than {MAX_BYTES} bytes; a spec is a few kilobytes: is this the right file?")
+            raise SpecError(f"{source}: larger than {MAX_BYTES} bytes; give the spec itself, which is a few kilobytes")
         return content.decode("utf-8-sig"), source
     except FileNotFoundError:
         raise SpecError(f"{source}: no such file; give the path of a YAML spec{_near(path)}") from None
@@ -124,8 +124,8 @@ def _step(here: Any, name: str, at: str, path: Keys) -> str | int:
     if not isinstance(here, list):
         raise SpecError(f"{at}: {dotted(path)} is {shown(here)}, which has no keys below it; shorten the key")
     if not re.fullmatch(r"[0-9]{1,6}", name) or int(name) >= len(here):
-        allowed = f"use {' to '.join(dict.fromkeys(['0', str(len(here) - 1)]))}" if here else "set the whole list"
-        raise SpecError(f"{at}: {bare(name)} is not an index of {dotted(path)}, a list of {len(here)}; {allowed}")
+        remedy = f"use {' to '.join(dict.fromkeys(['0', str(len(here) - 1)]))}" if here else "set the whole list"
+        raise SpecError(f"{at}: {bare(name)} is not an index of {dotted(path)}, a list of {len(here)}; {remedy}")
     return int(name)
 
 

@@ -36,7 +36,7 @@ def read(text: str, where: Callable[[int], str], above: Keys = ()) -> tuple[Any,
     """
     if bad := yaml.reader.Reader.NON_PRINTABLE.search(text):
         line = text.count("\n", 0, bad.start()) + 1
-        raise SpecError(f"{where(line)}: character {bad[0]!r} is not allowed; a spec is plain text, saved as UTF-8")
+        raise SpecError(f"{where(line)}: character {bad[0]!r} is not allowed; remove it, and save the spec as UTF-8")
     reader = _Reader(text, where, above)
     try:
         value = reader.document()
@@ -74,7 +74,7 @@ class _Reader:
         self.size += size + NODE_BYTES
         if self.size > MAX_BYTES or depth > MAX_DEPTH:
             what = "nested too deeply" if depth > MAX_DEPTH else "too large"
-            self.problem(line, f"{what} (aliases count in full); a spec is a few kilobytes and a few levels deep")
+            self.problem(line, f"{what} (aliases count in full); shorten it: a spec is a few kilobytes and a few levels deep")
             raise SpecError("\n".join(self.problems))
 
     def document(self) -> Any:
@@ -140,7 +140,7 @@ class _Reader:
 
     def key(self, event: yaml.Event, path: Keys, line: int, depth: int) -> str | None:
         """Return a key, or None after a problem with it."""
-        names = "keys are names such as train or data"
+        names = "write a name, e.g. train or data"
         plain = event.value if isinstance(event, yaml.ScalarEvent) and event.implicit[0] else None
         if plain == "<<":
             return self.problem(line, "merge keys (<<) are not supported; write the values out", path)

@@ -22,7 +22,7 @@ def write_digest(path: Path, name: str, digest: str) -> bool:
     if before.spec.images.digests.get(name) == digest:  # type: ignore[call-overload]
         return False
     text, source = read_text(path)
-    by_hand = f"write it by hand: images.digests.{name}: {digest}"
+    remedy = f"write it by hand: images.digests.{name}: {digest}"
     new = path.with_name(f"{path.name}.new")
     try:
         new.write_text(with_digest(text, name, digest), encoding="utf-8")
@@ -32,11 +32,11 @@ def write_digest(path: Path, name: str, digest: str) -> bool:
         )
         # The name of a stack that has none of its own is its file's, which the new file lacks.
         if after.spec != wanted:
-            raise SpecError("the edited file would say something else")
+            raise SpecError("the edited file would say something else; write it by hand")
         new.chmod(path.stat().st_mode & 0o777)
         os.replace(new, path)
     except (SpecError, OSError) as error:
-        raise SpecError(f"{source}: the digest could not be written ({error}); {by_hand}") from None
+        raise SpecError(f"{source}: the digest could not be written ({error}); {remedy}") from None
     finally:
         if new.is_file():
             new.unlink()
@@ -50,7 +50,7 @@ def with_digest(text: str, name: str, digest: str) -> str:
     while rest:
         if not isinstance(node, yaml.MappingNode):
             at = f"line {node.start_mark.line + 1}" if node else "the file"
-            raise SpecError(f"{at}: no mapping that could hold {rest[0]}")
+            raise SpecError(f"{at}: no mapping that could hold {rest[0]}; make it one")
         keys = {PROJECT + ":images", "images"} if rest[0] == f"{PROJECT}:images" else {rest[0]}
         lead = next((pair for pair in node.value if pair[0].value in keys), None)
         if lead is None or (isinstance(lead[1], yaml.ScalarNode) and not lead[1].value and len(rest) > 1):

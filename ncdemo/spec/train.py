@@ -69,9 +69,9 @@ class DeepSpeed(Spec):
     @model_validator(mode="after")
     def _offload_fits(self) -> Self:
         if self.offload_optimizer and self.zero_stage == 0:
-            raise ValueError("offload_optimizer needs zero_stage 1, 2 or 3; it is 0")
+            raise ValueError("offload_optimizer needs zero_stage 1, 2 or 3, and it is 0; raise it, or remove offload_optimizer")
         if self.offload_params and self.zero_stage != 3:
-            raise ValueError(f"offload_params needs zero_stage 3; it is {self.zero_stage}")
+            raise ValueError(f"offload_params needs zero_stage 3, and it is {self.zero_stage}; raise it, or remove offload_params")
         return self
 
 

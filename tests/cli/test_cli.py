@@ -60,7 +60,7 @@ def test_help_of_these_waits_for_no_spec(module: str) -> None:
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (["trian"], r"no command 'trian'; commands: demo, train"),
+        (["trian"], r"no command 'trian'; did you mean train\? commands: demo, train"),
         (["train", "accelerate"], r"Missing option '-c'"),
         (["train", "accelerate", "-c", "no.yaml"], r"Error: no\.yaml: no such file"),
         (["train", "accelerate", "-c", "{config}", "--set", "train.max_step=2"], r"Error: --set train\.max_step.*did you mean max_steps"),

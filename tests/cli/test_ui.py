@@ -69,5 +69,7 @@ def test_runs_and_their_artifacts_are_served_and_the_server_ends_with_the_comman
 def test_without_the_server_one_line_says_how_to_install_it(tmp_path: Path) -> None:
     done = subprocess.run(COMMAND, capture_output=True, text=True, env={**os.environ, "NCDEMO_RUNS": str(tmp_path / "runs")}, timeout=60)
     assert done.returncode == 2
-    assert done.stderr.startswith("Error: MLflow's server isn't installed; scripts/setup_env.sh --extra mlflow --venv .venv-mlflow, then")
+    assert done.stderr.startswith(
+        "Error: MLflow's server isn't installed; run scripts/setup_env.sh --extra mlflow --venv .venv-mlflow, then"
+    )
     assert not (tmp_path / "runs").exists()

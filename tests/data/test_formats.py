@@ -152,7 +152,7 @@ def test_every_suffix_that_is_fetched_can_be_read(tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("a.jsonl", b'{"text": "x"}\n{"text": \n', "not JSON at line 2 (Expecting value); each line is one object"),
+        ("a.jsonl", b'{"text": "x"}\n{"text": \n', "not JSON at line 2 (Expecting value); correct it: each line must be one object"),
         ("a.json", b'[\n{"text": }\n]', "not JSON at line 2 (Expecting value)"),
         ("a.json", b'{"text": "x"}\n{"text"', "not JSON at line 2"),
         ("a.json", b'{"rows": []}', 'is an object; it must be a list of rows, or {"data": [rows]}'),

@@ -92,9 +92,9 @@ def test_a_missing_model_is_one_line(tmp_path: Path) -> None:
     [
         ("", r"is empty; put a JSON object"),
         ("{", r":1: not JSON"),
-        ('{"text": "x"}', r":1: needs 'prompt' \(text\) or 'messages'.*found: text"),
-        ('{"prompt": ""}', r":1: needs 'prompt'"),
-        ('\n{"prompt": "ok"}\n[1]', r":3: needs 'prompt'.*found: list"),
+        ('{"text": "x"}', r":1: must have 'prompt' \(text\) or 'messages'.*found: text"),
+        ('{"prompt": ""}', r":1: must have 'prompt'"),
+        ('\n{"prompt": "ok"}\n[1]', r":3: must have 'prompt'.*found: list"),
     ],
 )
 def test_bad_prompt_files(tmp_path: Path, tokenizer, content: str, message: str) -> None:

@@ -171,7 +171,9 @@ def test_a_job_of_its_own_from_start_to_report(ncdemo: Any, azurite: Any, tmp_pa
 def test_what_goes_wrong_is_one_line_with_its_remedy(ncdemo: Any, azurite: Any) -> None:
     env = {"AZURE_STORAGE_CONNECTION_STRING": azurite.connection_string}
     assert "no runs in az://metrics/jobs" in (ncdemo.here("results", "ls", **env) or ncdemo.err)
-    assert ncdemo.mistake("results", "pull", "tune", **env).endswith("no job 'tune' in az://metrics/jobs: there are none")
+    assert ncdemo.mistake("results", "pull", "tune", **env).endswith(
+        "no job 'tune' in az://metrics/jobs: there are none; start one with: ncdemo train, ncdemo bench run or ncdemo stack up"
+    )
     assert "there is no such container; check the account's name" in ncdemo.mistake("results", "ls", "--uri", "az://nothing/jobs", **env)
     assert "is not in Blob storage" in ncdemo.mistake("results", "ls", "--uri", "s3://bucket/jobs", **env)
     assert "give --account, --stack, or set NCDEMO_STORAGE_ACCOUNT" in ncdemo.mistake("results", "ls")

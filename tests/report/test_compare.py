@@ -126,7 +126,7 @@ def test_sides_are_named_or_the_error_says_how(run: Path) -> None:
     assert read_side(run, "a").subject == "a"
     with pytest.raises(SpecError, match=r"holds a, b; say which as RUN:SUBJECT, e\.g\. .*r:a"):
         read_side(run, None)
-    with pytest.raises(SpecError, match=r"r:c: no such subject; it holds a, b"):
+    with pytest.raises(SpecError, match=r"r:c: no such subject; give one of: a, b"):
         read_side(run, "c")
     with pytest.raises(SpecError, match=r"No such file or directory; give the folder of a benchmark's run"):
         read_side(run / "no", None)

@@ -12,8 +12,8 @@ CONTENTS = [
     (b"\xef\xbb\xbf \n", "{f}: is empty; write at least 'kind: train', which takes every default"),
     (b"name: a\nname: \xff\n", "{f}:2: not UTF-8 text (byte 14); save the file as UTF-8"),
     ("name: a".encode("utf-16"), "{f}:1: not UTF-8 text (byte 0); save the file as UTF-8"),
-    (b"\x7fELF\x02\x01\x01\x00", "{f}:1: character '\\x7f' is not allowed; a spec is plain text, saved as UTF-8"),
-    (b"#" * (MAX_BYTES + 1), f"{{f}}: larger than {MAX_BYTES} bytes; a spec is a few kilobytes: is this the right file?"),
+    (b"\x7fELF\x02\x01\x01\x00", "{f}:1: character '\\x7f' is not allowed; remove it, and save the spec as UTF-8"),
+    (b"#" * (MAX_BYTES + 1), f"{{f}}: larger than {MAX_BYTES} bytes; give the spec itself, which is a few kilobytes"),
     (b"\xef\xbb\xbfname: a\nseeds: 1\n", "{f}:2: seeds = 1: unknown key; remove it. Allowed here: {keys}"),
 ]
 
@@ -41,7 +41,7 @@ def test_a_path_that_is_no_file(tmp_path: Path) -> None:
     assert _message(beyond) == f"{beyond}: cannot be read (Not a directory); check the path and its permissions"
     assert _message("a\0b") == "'a\\x00b': cannot be read (embedded null byte); check the path and its permissions"
     assert _message("two\nlines") == "'two\\nlines': no such file; give the path of a YAML spec"
-    assert _message("/dev/zero") == f"/dev/zero: larger than {MAX_BYTES} bytes; a spec is a few kilobytes: is this the right file?"
+    assert _message("/dev/zero") == f"/dev/zero: larger than {MAX_BYTES} bytes; give the spec itself, which is a few kilobytes"
 
 
 def test_what_people_write_and_we_take(tmp_path: Path) -> None:

@@ -74,8 +74,8 @@ EMPTY = "must be text that is not empty"
 BASE_8 = "YAML reads digits after a leading 0 in base 8; drop the 0, or quote it if it is text"
 BASE_60 = "YAML reads digits with colons in base 60; write a plain number, or quote it if it is text"
 BITS = "must be a whole number of at most 64 bits; write a smaller one, or quote it if it is text"
-DEEP = "nested too deeply (aliases count in full); a spec is a few kilobytes and a few levels deep"
-LARGE = "too large (aliases count in full); a spec is a few kilobytes and a few levels deep"
+DEEP = "nested too deeply (aliases count in full); shorten it: a spec is a few kilobytes and a few levels deep"
+LARGE = "too large (aliases count in full); shorten it: a spec is a few kilobytes and a few levels deep"
 NULL = "null is not allowed here: remove the key to take the default"
 CORRECT = "correct it, or remove the key to take the default"
 BOMB = "".join(f"k{i}: &k{i} [{','.join([f'*k{i - 1}' if i else 'x'] * 9)}]\n" for i in range(9))
@@ -96,13 +96,13 @@ TABLE = [
     ("target: {kind: aks, node_pool: a, vm_size: b}", "f:1: target.vm_size = 'b': unknown key; remove it. Allowed here: kind, node_pool"),
     ("color: red\nload:\ncolor: blue", "f:3: color: appears twice, first in line 1; keep one of the two"),
     ("load:\n  fast: yes\n  fast: yes", "f:3: load.fast: appears twice, first in line 2; keep one of the two"),
-    ("1: x", "f:1: key 1 is not text (YAML reads a number); keys are names such as train or data"),
-    ("load:\n  on: x", "f:2: load: key on is not text (YAML reads true or false); keys are names such as train or data"),
-    ("?\n: x", "f:1: key '' is not text (YAML reads null); keys are names such as train or data"),
-    ("010: 010", "f:1: key 010 is not text (YAML reads a number); keys are names such as train or data\n" f"f:1: ? = 010: {BASE_8}"),
+    ("1: x", "f:1: key 1 is not text (YAML reads a number); write a name, e.g. train or data"),
+    ("load:\n  on: x", "f:2: load: key on is not text (YAML reads true or false); write a name, e.g. train or data"),
+    ("?\n: x", "f:1: key '' is not text (YAML reads null); write a name, e.g. train or data"),
+    ("010: 010", "f:1: key 010 is not text (YAML reads a number); write a name, e.g. train or data\n" f"f:1: ? = 010: {BASE_8}"),
     ("*a : x", "f:1: ?: alias *a has no finished &a before it; write the value out"),
     ("!!str a: x", "f:1: ?: YAML tag !!str is not supported; write plain values, and text in quotes"),
-    ("? [a]\n: 3", "f:1: key ['a'] is not text; keys are names such as train or data"),
+    ("? [a]\n: 3", "f:1: key ['a'] is not text; write a name, e.g. train or data"),
     ("<<: {name: x}", "f:1: merge keys (<<) are not supported; write the values out"),
     ('"a\\nb": "\\0\\e"', "f:1: 'a\\nb' = '\\x00\\x1b': unknown key; remove it. " + TOP),
     ("pools: {Bad Name: {}}", f"f:1: pools.Bad Name = {{}}: the key {NAME}; rename it"),
@@ -188,8 +188,8 @@ TABLE = [
     ("a: 1\na: 2\nb: [", "f:2: a: appears twice, first in line 1; keep one of the two\n"
      f"f:3: not valid YAML: did not find expected node content; {YAML}"),
     ("a: 1\n" * 40, "\n".join(f"f:{n}: a: appears twice, first in line 1; keep one of the two" for n in range(2, 22))),
-    ("name: x\x00", "f:1: character '\\x00' is not allowed; a spec is plain text, saved as UTF-8"),
-    ("\n\ud800", "f:2: character '\\ud800' is not allowed; a spec is plain text, saved as UTF-8"),
+    ("name: x\x00", "f:1: character '\\x00' is not allowed; remove it, and save the spec as UTF-8"),
+    ("\n\ud800", "f:2: character '\\ud800' is not allowed; remove it, and save the spec as UTF-8"),
     ("a: !!binary aGk=", "f:1: a: YAML tag !!binary is not supported; write plain values, and text in quotes"),
     ("a: !!python/name:os.system x", "f:1: a: YAML tag !!python/name:os.system is not supported; write plain values, and text in quotes"),
     ("a: !mine {b: 1}", "f:1: a: YAML tag !mine is not supported; write plain values, and text in quotes"),
@@ -221,7 +221,7 @@ OVERRIDES = [
     ("", ["load.steps"], f"--set load.steps: {FORM}"),
     ("", ["=3", "load..steps=3", ""], f"--set =3: {FORM}\n--set load..steps=3: {FORM}\n--set : {FORM}"),
     ("", ["load.steps=[1"], f"--set load.steps=[1: load.steps: not valid YAML: did not find expected ',' or ']'; {YAML}"),
-    ("", ["load.steps=\ud800"], "--set 'load.steps=\\ud800': character '\\ud800' is not allowed; a spec is plain text, saved as UTF-8"),
+    ("", ["load.steps=\ud800"], "--set 'load.steps=\\ud800': character '\\ud800' is not allowed; remove it, and save the spec as UTF-8"),
     ("", ["load.steps=0"], f"--set load.steps=0: load.steps = 0: {SIZE}, or null; {CORRECT} (null)"),
     ("load:\n  steps: 3", ["load.steps=010"], f"--set load.steps=010: load.steps = 010: {BASE_8}"),
     ("", ["load.every_steps="], f"--set load.every_steps=: load.every_steps = null: {SIZE}; {NULL} (1)"),

@@ -37,7 +37,7 @@ def test_a_users_file_adds_and_auto_is_ours(tmp_path: Path) -> None:
         ('{"zero_optimization": {"stage": 1}}', r"zero_optimization.stage is 1 there and 2 by the spec; make them equal or remove it"),
         ('{"gradient_clipping": 0.5}', r"gradient_clipping is 0.5 there and 1.0 by the spec"),
         ('{"optimizer": {"type": "AdamW"}}', r"optimizer is set there; AdamW and the schedule are the spec's"),
-        ("[1]", r"holds \[1\]; a DeepSpeed config is a JSON object"),
+        ("[1]", r"holds \[1\]; it must be a JSON object, as a DeepSpeed config is"),
         ("{", r"is not JSON \("),
         (None, r"No such file or directory; give the path of a DeepSpeed config in JSON"),
     ],
@@ -53,8 +53,8 @@ def test_mistakes_name_the_file_and_both_values(tmp_path: Path, content: str | N
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"strategy": "deepspeed", "deepspeed": {"zero_stage": 0, "offload_optimizer": True}}, "offload_optimizer needs zero_stage 1, 2 or 3; it is 0"),
-        ({"strategy": "deepspeed", "deepspeed": {"offload_params": True}}, "offload_params needs zero_stage 3; it is 2"),
+        ({"strategy": "deepspeed", "deepspeed": {"zero_stage": 0, "offload_optimizer": True}}, "needs zero_stage 1, 2 or 3, and it is 0; raise it, or remove"),
+        ({"strategy": "deepspeed", "deepspeed": {"offload_params": True}}, "offload_params needs zero_stage 3, and it is 2; raise it"),
         ({"deepspeed": {"zero_stage": 3}}, "deepspeed settings have no effect with strategy: accelerate"),
         ({"unsloth": {"load_in_4bit": True}}, "unsloth settings have no effect with strategy: accelerate"),
         ({"strategy": "unsloth"}, "strategy unsloth trains adapters alone; set train.method to lora"),

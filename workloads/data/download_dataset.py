@@ -316,7 +316,7 @@ def _explained(name: str, revision: str | None, folder: Path) -> Iterator[None]:
         remedy = "HF_TOKEN is not valid: renew or unset it" if _token_refused(error) else f"try later (it continues), {REMEDY}"
         raise SpecError(f"data.name = {name}: {answer}; {remedy}") from None
     except HFValidationError as error:
-        raise SpecError(f"data.name = {name}: {error}") from None
+        raise SpecError(f"data.name = {name}: {error}; write owner/name") from None
     except OfflineModeIsEnabled:
         raise SpecError(_offline(name, revision, folder) + " (HF_HUB_OFFLINE is set)") from None
     except (httpx.RequestError, httpx.InvalidURL) as error:

@@ -184,7 +184,7 @@ def _read_file(path: Path) -> list[dict[str, Any]]:
     except UnicodeDecodeError as error:
         raise SpecError(f"{path}: not UTF-8 text (byte {error.start}); save it as UTF-8") from None
     except RecursionError:
-        raise SpecError(f"{path}: nested too deeply to be rows; each row is an object a few levels deep") from None
+        raise SpecError(f"{path}: nested too deeply to be rows; write each row as an object a few levels deep") from None
     except OSError as error:
         raise SpecError(f"{path}: cannot be read ({error.strerror or error}); check the file and its permissions") from None
     if not rows:
@@ -199,7 +199,7 @@ def _lines(path: Path) -> Iterator[Any]:
                 try:
                     yield json.loads(line)
                 except json.JSONDecodeError as error:
-                    raise SpecError(f"{path}: not JSON at line {number} ({error.msg}); each line is one object") from None
+                    raise SpecError(f"{path}: not JSON at line {number} ({error.msg}); correct it: each line must be one object") from None
 
 
 def _json(path: Path) -> Iterator[Any]:

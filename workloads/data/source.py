@@ -44,9 +44,7 @@ def load_dataset(data: Data) -> Dataset:
         examples = load_examples(source, fmt)
         train, held_out = split(examples, max(data.eval_examples, 1), data.seed)
     if not train or not held_out:
-        raise SpecError(
-            f"data.name = {data.name!r}: {len(train)} training and {len(held_out)} held-out examples; more distinct rows are needed"
-        )
+        raise SpecError(f"data.name = {data.name!r}: {len(train)} training and {len(held_out)} held-out examples; add distinct rows")
     content = json.dumps([[e.text, e.messages] for e in (*train, *held_out)], sort_keys=True)
     train = train[: data.train_examples]
     record: dict[str, str | int | bool | None] = {

@@ -63,7 +63,7 @@ def _row(line: str, where: str) -> dict[str, Any]:
     )
     if not asks:
         found = ", ".join(row) if isinstance(row, dict) else type(row).__name__
-        raise SpecError(f"{where}: needs 'prompt' (text) or 'messages' (a list of role and content); found: {found}")
+        raise SpecError(f"{where}: must have 'prompt' (text) or 'messages' (a list of role and content); found: {found}")
     if not isinstance(row.get("reference"), str | None):
         raise SpecError(f"{where}: reference must be text, the right answer; correct it or leave it out")
     return row

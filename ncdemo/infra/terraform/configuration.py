@@ -68,7 +68,7 @@ class Configuration:
         self._folder, self._known, self._address = folder, known, address
         self._blocks = [block for path in sorted(folder.glob("*.tf")) for block in _parsed(path)]
         if not self._blocks:
-            raise SpecError(f"{folder}: there is no Terraform configuration")
+            raise SpecError(f"{folder}: there is no Terraform configuration; give a folder with .tf files, e.g. terraform/examples/aks")
         self.resources: list[Made] = []
         declared = {labels[0]: body for kind, labels, body in self._blocks if kind == "variable"}
         if unknown := sorted(variables.keys() - declared.keys()):
@@ -92,7 +92,7 @@ class Configuration:
     def _variable(self, name: str, body: Tree[Token], given: dict[str, Any]) -> Any:
         own = _attributes(body)
         if name not in given and "default" not in own:
-            raise SpecError(f"{self._folder.name}: variable {name} has no default, and no value was given")
+            raise SpecError(f"{self._folder.name}: variable {name} has no default, and no value was given; give it one in the .tfvars")
         return typed(given[name] if name in given else evaluate(own["default"], {}), own["type"], f"{self._folder.name}: {name}")
 
     def _declare(self, kind: str) -> None:
@@ -170,4 +170,4 @@ def _parsed(path: Path) -> tuple[tuple[str, tuple[str, ...], Tree[Token]], ...]:
     try:
         return tuple(_blocks(parts(hcl2.parses_to_tree(path.read_text(encoding="utf-8")))[0]))
     except Exception as error:
-        raise SpecError(f"{path}: isn't HCL: {str(error).splitlines()[0]}") from None
+        raise SpecError(f"{path}: isn't HCL: {str(error).splitlines()[0]}; correct it there") from None

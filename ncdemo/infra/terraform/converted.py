@@ -37,7 +37,9 @@ def _converted(made: Made) -> Resource:
             sent |= dict(flat(value, path.format(key=key)))
             # azurerm 4 and 5 name the same property otherwise; nothing said by one of them counts, too.
             if said.setdefault((path, key), sent) != sent:
-                raise SpecError(f"{made.address}: two arguments disagree on {path.format(key=key)}: {said[path, key]} and {sent}")
+                raise SpecError(
+                    f"{made.address}: two arguments disagree on {path.format(key=key)}: {said[path, key]} and {sent}; make them equal"
+                )
         found |= sent
     if made.type == "azurerm_storage_account":
         found["sku.name"] = f"{made.arguments['account_tier']}_{made.arguments['account_replication_type']}"

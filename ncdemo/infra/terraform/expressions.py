@@ -57,7 +57,7 @@ def text_of(value: Any) -> str:
         return str(int(value))
     if isinstance(value, str | int | float):
         return str(value)
-    raise SpecError(f"terraform: a template can't hold {value!r}")
+    raise SpecError(f"terraform: a template holds text and numbers alone; write it without {value!r}")
 
 
 def _identifier(tree: Tree[Token], scope: Scope) -> Any:

@@ -37,7 +37,7 @@ def _object(value: dict[str, Any], declared: Tree[Token], where: str) -> dict[st
         call = parts(type_)[0]
         optional = call.data == "function_call" and word(parts(call)[0]) == "optional"
         if not optional and key not in value:
-            raise SpecError(f"{where}: {key} is needed")
+            raise SpecError(f"{where}: {key} is needed; add it")
         if optional:
             type_, *default = parts(parts(call)[1])
             if value.get(key) is None:

@@ -63,7 +63,7 @@ def test_rows_are_sorted_and_may_be_fitted(tmp_path: Path) -> None:
     ("text", "says"),
     [
         ("", "none of the known forms"),
-        ("a,b,c\n1,2,3\n", "none of the known forms .azure: TIMESTAMP"),
+        ("a,b,c\n1,2,3\n", "none of the known forms; give one of: azure: TIMESTAMP"),
         ("TIMESTAMP,ContextTokens,GeneratedTokens\n", "holds no request"),
         ("TIMESTAMP,ContextTokens,GeneratedTokens\nyesterday,1,2\n", r"trace:2: no azure row .*yesterday"),
         ("TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:17:03.9,1\n", r"trace:2: no azure row"),

@@ -78,7 +78,9 @@ def measure() -> Ceiling:
             server.terminate()
     failed = [a.error for a in result.answers if a.failure]
     if failed:
-        raise SpecError(f"load: the client's ceiling can't be measured: {failed[0]}; is this machine out of memory or ports?")
+        raise SpecError(
+            f"load: the client's ceiling can't be measured: {failed[0]}; free memory or ports of this machine, and start it again"
+        )
     report = result.report
     return Ceiling(_machine(), report.events / report.cpu_window_s, report.events / report.window_s)
 

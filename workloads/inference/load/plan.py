@@ -106,7 +106,7 @@ class Plan:
         if not self.requests:
             raise SpecError("load: there is no request to send; give at least one prompt")
         if self.processes < 1:
-            raise SpecError(f"load: processes = {self.processes}; at least 1")
+            raise SpecError(f"load: processes = {self.processes}: must be at least 1")
         if isinstance(self.schedule, Open) and len(self.schedule.offsets_s) != len(self.requests):
             raise SpecError(
                 f"load: {len(self.requests)} requests, but {len(self.schedule.offsets_s)} times; give one time for each request"

@@ -20,7 +20,7 @@ class Closed:
 
     def __post_init__(self) -> None:
         if self.concurrency < 1:
-            raise SpecError(f"concurrency = {self.concurrency}: at least 1 request in flight")
+            raise SpecError(f"concurrency = {self.concurrency}: must be at least 1 request in flight")
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Open:
         if any(later < earlier for earlier, later in zip(self.offsets_s, self.offsets_s[1:], strict=False)):
             raise SpecError("offsets_s: must ascend; sort the requests by their time")
         if self.offsets_s and self.offsets_s[0] < 0:
-            raise SpecError(f"offsets_s: begins with {self.offsets_s[0]}; no request is due before the start")
+            raise SpecError(f"offsets_s: begins with {self.offsets_s[0]}; the first must be 0 or later")
 
 
 def closed(concurrency: int) -> Closed:

@@ -44,7 +44,7 @@ def synthesize(tokenizer: Any, lengths: Sequence[int], seed: int, *, chat: bool 
         ids = encode(tokenizer, text, chat)
         if len(ids) != length:
             raise SpecError(f"prompt {i}: the tokenizer makes {len(ids)} tokens of words that are {length}; synthetic prompts need one "
-                            "that splits at spaces, so give prompts from a file")  # fmt: skip
+                            "that splits at spaces; give prompts from a file")  # fmt: skip
         made.append(Synthetic(Prompt(i, tuple(ids)), text))
     return made
 
@@ -80,6 +80,6 @@ def _words(tokenizer: Any, rng: random.Random) -> list[str]:
                     break
     if len(words) < 16:
         raise SpecError(
-            f"prompts: the tokenizer has {len(words)} words that are one token; synthetic prompts need 16, so give prompts from a file"
+            f"prompts: the tokenizer has {len(words)} words that are one token; synthetic prompts need 16; give prompts from a file"
         )
     return list(words)

@@ -50,11 +50,13 @@ def read_trace(path: Path, limit: int | None = None) -> list[TraceRow]:
         try:
             row = (seconds(line[when]), int(line[prompt]), int(line[output]))
         except (KeyError, ValueError, TypeError) as error:
-            raise SpecError(f"{path}:{number}: no {form} row ({error!r}); it needs {when}, {prompt} and {output}") from None
+            raise SpecError(f"{path}:{number}: no {form} row ({error!r}); it must have {when}, {prompt} and {output}") from None
         if form == "burstgpt" and row[2] == 0:
             continue
         if row[1] < 1 or row[2] < 1:
-            raise SpecError(f"{path}:{number}: {row[1]} prompt and {row[2]} output tokens; a request has at least one of each")
+            raise SpecError(
+                f"{path}:{number}: {row[1]} prompt and {row[2]} output tokens; remove the row: a request must have at least one of each"
+            )
         rows.append(row)
     rows.sort(key=lambda row: row[0])
     if not rows:
@@ -77,7 +79,7 @@ def _form(path: Path, text: str) -> tuple[str, Iterable[tuple[int, dict[str, Any
         if names >= set(FORMS[form][0]):
             return form, enumerate(csv.DictReader(io.StringIO(text)), 2)
     known = "; ".join(f"{form}: {', '.join(fields)}" for form, (fields, _) in FORMS.items())
-    raise SpecError(f"trace {path}: begins with {head[:80]!r}, which is none of the known forms ({known})")
+    raise SpecError(f"trace {path}: begins with {head[:80]!r}, which is none of the known forms; give one of: {known}")
 
 
 def _json_rows(path: Path, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -86,7 +88,7 @@ def _json_rows(path: Path, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
             try:
                 yield number, json.loads(line)
             except ValueError as error:
-                raise SpecError(f"{path}:{number}: not JSON ({error}); each line is one object") from None
+                raise SpecError(f"{path}:{number}: not JSON ({error}); correct it: each line must be one object") from None
 
 
 def _utc_s(text: str) -> float:

@@ -67,7 +67,7 @@ class Gateway:
         if answer.status_code >= 500 or answer.status_code == 429:
             raise Unreachable(f"{self.shown} answers {answer.status_code}")
         if answer.status_code >= 300:
-            raise Refused(f"{self.shown} refuses {method} {path}: {answer.status_code} {' '.join(answer.text.split())[:300]}")
+            raise Refused(f"{self.shown} refuses {method} {path}: {answer.status_code} {' '.join(answer.text.split())[:300]}; see its log")
         return answer
 
 

@@ -40,14 +40,14 @@ def options(train: Train, *, precision: str, nodes: int, cpu: bool) -> dict[str,
             )
         return {}
     if not isinstance(found, dict):
-        raise SpecError(f"{where}: fsdp_config is {found!r} there; it is a mapping")
+        raise SpecError(f"{where}: fsdp_config is {found!r} there; it must be a mapping")
     ours = {"fsdp_version": 2, "fsdp_auto_wrap_policy": "TRANSFORMER_BASED_WRAP", "fsdp_offload_params": False, "fsdp_state_dict_type": None,
             "fsdp_cpu_ram_efficient_loading": False}  # fmt: skip
     _check(where, "fsdp_config.", found, ours, tuple(OPTIONS))
     taken = {OPTIONS[key]: value for key, value in found.items() if key in OPTIONS}
     for key in ("reshard_after_forward", "activation_checkpointing"):
         if not isinstance(taken.get(key, True), bool):
-            raise SpecError(f"{where}: fsdp_config.fsdp_{key} is {taken[key]!r} there; with FSDP2 it is true or false")
+            raise SpecError(f"{where}: fsdp_config.fsdp_{key} is {taken[key]!r} there; with FSDP2 it must be true or false")
     said = train.speed.activation_checkpointing
     if "activation_checkpointing" in taken and said != "auto":
         raise SpecError(
@@ -112,5 +112,5 @@ def _read(file: str, where: str) -> dict[str, Any]:
     except (yaml.YAMLError, ValueError) as error:
         raise SpecError(f"{where}: is not YAML ({str(error).splitlines()[0]}); give an Accelerate config") from None
     if not isinstance(theirs, dict):
-        raise SpecError(f"{where}: holds {str(theirs)[:60]!r}; an Accelerate config is a mapping")
+        raise SpecError(f"{where}: holds {str(theirs)[:60]!r}; it must be a mapping, as an Accelerate config is")
     return theirs

@@ -46,7 +46,7 @@ def merged(ours: dict[str, Any], file: str | None) -> dict[str, Any]:
     except ValueError as error:
         raise SpecError(f"{where}: is not JSON ({error}); give a DeepSpeed config") from None
     if not isinstance(theirs, dict):
-        raise SpecError(f"{where}: holds {json.dumps(theirs)[:60]}; a DeepSpeed config is a JSON object")
+        raise SpecError(f"{where}: holds {json.dumps(theirs)[:60]}; it must be a JSON object, as a DeepSpeed config is")
     for key in ("optimizer", "scheduler"):
         if key in theirs:
             raise SpecError(f"{where}: {key} is set there; AdamW and the schedule are the spec's (train.learning_rate, ...): remove it")

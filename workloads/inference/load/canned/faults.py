@@ -42,7 +42,7 @@ def parse(options: Sequence[str]) -> dict[str, float]:
             raise SpecError(f"--fault {option}: give KIND=P with P from 0 to 1 and KIND one of {', '.join(FAULTS)}")
         chances[kind] = chance
     if sum(chances.values()) > 1:
-        raise SpecError(f"--fault: the probabilities add up to {sum(chances.values()):g}; at most 1")
+        raise SpecError(f"--fault: the probabilities add up to {sum(chances.values()):g}; lower them to at most 1 in all")
     return chances
 
 
