@@ -71,6 +71,15 @@ def _fitting(data: dict[str, Any]) -> dict[str, Any]:
             train["method"] = "lora"
         if train.get("max_steps") is not None:
             train.pop("epochs", None)
+        if speed := train.get("speed"):
+            strategy = train.get("strategy", "accelerate")
+            if strategy == "unsloth":
+                speed = {key: value for key, value in speed.items() if key == "fused_adamw"}
+            if train.get("deepspeed", {}).get("zero_stage") == 3:
+                speed = speed | {"compile": False}
+            if strategy != "accelerate" or train.get("method") == "lora" or train.get("precision") == "fp32":
+                speed = speed | {"fp8": False}
+            train["speed"] = speed
     if ("kind" in data and data["kind"] == "bench") or data.keys() & {"models", "engines", "mode", "url", "arrivals", "trace", "search"}:
         data |= {"mode": "server"}
     for key in ("url", "prices", "lengths"):

