@@ -4,14 +4,17 @@
     python benchmarks/kill_soak.py --kills 20 --uri az://checkpoints        # with AZURE_STORAGE_CONNECTION_STRING of an emulator
 
 A run is begun again after each kill until it is finished, and is then compared with an undisturbed one: weights, optimizer
-state and losses, bit for bit. Ends with 1 when anything differs. Ranks are forked after one import of everything, so that most
-of the time is training; each is a real process, with gloo between two. Attention dropout makes random numbers matter.
+state and losses, bit for bit. What each attempt goes on from must be the newest checkpoint with a manifest, whatever else the kill
+has left. Ends with 1 when anything differs. Kills come soon after an attempt's first steps, so that a run has several. Ranks are forked
+after one import of everything, so that most of the time is training; each is a real process, with gloo between two. Attention dropout
+makes random numbers matter.
 """
 
 import argparse
 import json
 import os
 import random
+import re
 import signal
 import socket
 import subprocess
@@ -36,7 +39,9 @@ import workloads.training.accelerate.__main__ as strategy
 from workloads.data import jobs_task
 from workloads.run import main_guard
 from workloads.training.core.main import run_rank
-ranks = int(sys.argv[1])
+ranks, remote = int(sys.argv[1]), sys.argv[2] == "remote"
+if remote:
+    import adlfs, azure.identity.aio, azure.storage.blob.aio
 print("ready", flush=True)
 for line in sys.stdin:
     ask = json.loads(line)
@@ -79,10 +84,12 @@ for line in sys.stdin:
 class Forge:
     """Starts attempts at runs, as processes forked from one that has imported everything."""
 
-    def __init__(self, ranks: int) -> None:
+    def __init__(self, ranks: int, *, remote: bool) -> None:
         env = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true", "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-        self._process = subprocess.Popen([sys.executable, "-c", FORGE, str(ranks)], env=env, text=True, **pipes)
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", FORGE, str(ranks), "remote" if remote else "here"], env=env, text=True, **pipes
+        )
         assert self._answer() == "ready"
 
     def start(self, folder: Path) -> list[int]:
@@ -157,13 +164,29 @@ def outcome(folder: Path) -> dict[str, Any]:
     }
 
 
-def kill(pids: list[int], folder: Path, longest_s: float, draw: random.Random) -> str | None:
+def left(folder: Path) -> tuple[int, int]:
+    """Return what a killed attempt left: the step of the newest whole checkpoint (0: none), and how many checkpoints have no manifest."""
+    from ncdemo.spec import TrainSpec, load_spec
+    from workloads.training.core.main import open_store
+    from workloads.training.core.store import MANIFEST, BlobStore, again
+
+    store = open_store(load_spec(folder / "spec.yaml", TrainSpec), folder)
+    if isinstance(store, BlobStore):
+        names = again(lambda: store._storage.names(folder.name))
+        steps = {name.split("/")[0] for name in names}
+        torn = sum(f"{step}/{MANIFEST}" not in names for step in steps)
+    else:
+        torn = sum(1 for part in store.root.glob(".step-*.part") if any(part.rglob("*")))
+    return max(store.steps(), default=0), torn
+
+
+def kill(pids: list[int], folder: Path, longest_s: float, writing_s: float, draw: random.Random) -> str | None:
     """Kill all ranks, or one, at a random moment or while a checkpoint is written; say which, or None if they had ended."""
     until = time.monotonic() + draw.uniform(0.2, longest_s)
     moment = draw.choice(["any moment", "checkpoint"])
     while time.monotonic() < until:
         if moment == "checkpoint" and list((folder / "checkpoints").glob(".step-*.part/*")):
-            time.sleep(draw.uniform(0, 0.02))
+            time.sleep(draw.uniform(0, writing_s))
             break
         time.sleep(0.001)
     chosen = [draw.choice(pids)] if len(pids) > 1 and draw.random() < 0.5 else pids
@@ -183,28 +206,42 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--uri", help="where checkpoints go (default: the run directory)")
     args = parser.parse_args()
-    draw, forge = random.Random(args.seed), Forge(args.ranks)
+    draw, forge, begun = random.Random(args.seed), Forge(args.ranks, remote=bool(args.uri)), time.monotonic()
     kinds: dict[str, int] = {}
-    runs = 0
+    runs = torn = resumed = 0
     with tempfile.TemporaryDirectory() as scratch:
         root = Path(scratch)
         model = make_model(root / "model")
+        writing_s = 1.0 if args.uri else 0.02  # about what a checkpoint takes
         whole = prepare(root / "whole", model, args)
         start = time.monotonic()
-        forge.start(whole)
+        pids = forge.start(whole)
+        while Path(f"/proc/{pids[0]}").exists() and not (whole / "steps.jsonl").exists():
+            time.sleep(0.01)
+        first_s = time.monotonic() - start
         assert set(forge.codes()) == {0}, (root / "whole.log").read_text()[-3000:]
-        longest_s = time.monotonic() - start
+        longest_s = first_s + (time.monotonic() - start - first_s) / 4
         wanted = outcome(whole)
         while sum(kinds.values()) < args.kills:
             runs += 1
             folder = prepare(root / f"run-{runs}", model, args)
             codes: set[int] = set()
+            newest = said = 0
             while codes != {0}:
                 pids = forge.start(folder)
-                kind = kill(pids, folder, longest_s, draw) if sum(kinds.values()) < args.kills else None
+                kind = kill(pids, folder, longest_s, writing_s, draw) if sum(kinds.values()) < args.kills else None
                 if kind:
                     kinds[kind] = kinds.get(kind, 0) + 1
                 codes = set(forge.codes())
+                log = (root / f"run-{runs}.log").read_text()
+                taken = [int(step) for step in re.findall(r"going on from step (\d+)", log[said:])]
+                resumed += bool(taken)
+                if set(taken) - {newest} or (codes == {0} and newest and not taken):
+                    sys.exit(f"run {runs} went on from {taken or 'the start'}; its newest whole checkpoint: {newest}\n{log[-2000:]}")
+                said = len(log)
+                if codes != {0}:
+                    newest, parts = left(folder)
+                    torn += bool(parts)
                 if 2 in codes or (codes != {0} and kind is None):
                     sys.exit((root / f"run-{runs}.log").read_text()[-3000:])
             found = outcome(folder)
@@ -215,7 +252,11 @@ def main() -> None:
                 )
     forge.close()
     counts = ", ".join(f"{n} x {kind}" for kind, n in sorted(kinds.items()))
-    print(f"{args.ranks} ranks: {sum(kinds.values())} kills ({counts}) over {runs} runs of {args.steps} steps: all ended bit-identical")
+    print(
+        f"{args.ranks} ranks: {sum(kinds.values())} kills ({counts}) over {runs} runs of {args.steps} steps in "
+        f"{(time.monotonic() - begun) / 60:.1f} min: all ended bit-identical; {torn} kills left a torn checkpoint, none of {resumed} "
+        "resumed attempts took one"
+    )
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import re
 import shutil
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,6 +22,8 @@ LOG = logging.getLogger("ncdemo.train")
 MANIFEST = "manifest.json"
 TRIES = 6
 """For each request to storage, with 0.5, 1, 2, 4 and 8 s in between."""
+AT_ONCE = 4
+"""Files of a checkpoint under way to or from storage: most are small, and each costs a round trip."""
 T = TypeVar("T")
 
 
@@ -124,10 +127,14 @@ class BlobStore:
 
     def publish(self, step: int, names: list[str]) -> None:
         """Upload this rank's files and forget the local ones."""
-        for name in names:
-            path = self.part(step) / name
-            again(lambda path=path, name=name: self._storage.put(path, self._name(step, name)))
-            path.unlink()
+        folder = self.part(step)
+
+        def upload(name: str) -> None:
+            again(lambda: self._storage.put(folder / name, self._name(step, name)))
+            (folder / name).unlink()
+
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            list(pool.map(upload, names))
 
     def read(self, step: int, name: str) -> bytes:
         return again(lambda: self._storage.read(self._name(step, name)))
@@ -149,10 +156,14 @@ class BlobStore:
     def fetch(self, step: int, manifest: dict[str, Any]) -> Path:
         folder = self._staging / f"fetched-{folder_name(step)}"
         folder.mkdir(parents=True, exist_ok=True)
-        for name, wanted in manifest["files"].items():
+
+        def download(name: str) -> None:
             path = folder / name
-            if not path.is_file() or digest(path) != wanted:
-                again(lambda path=path, name=name: self._storage.get(self._name(step, name), path))
+            if not path.is_file() or digest(path) != manifest["files"][name]:
+                again(lambda: self._storage.get(self._name(step, name), path))
+
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            list(pool.map(download, manifest["files"]))
         return folder
 
     def remove(self, step: int) -> None:
