@@ -38,7 +38,7 @@ from ncdemo.spec.run_folder import EXIT_FILE
 from ncdemo.spec.train import TrainSpec
 from workloads.attempt import begin, finished, last_error, noted_codes, read_record, settle
 from workloads.child import Child, Stop
-from workloads.metrics.exporters.export import push_end
+from workloads.metrics.exporters.end import push_end
 from workloads.preemption import watch
 from workloads.run import LOG_FORMAT
 from workloads.storage import Storage
@@ -107,7 +107,7 @@ def _run(folder: Path, spec: TrainSpec | BenchSpec, node: Node, stop: Stop, pati
     if node.rank == 0:
         settle(folder, spec, stopped, how, last_error(log, said))
         if code != 0 and not stopped:
-            push_end(folder, spec.telemetry.pushgateway)  # a workload that was killed could not say that it failed
+            push_end(folder, spec.telemetry)  # a workload that was killed could not say that it failed
     if code == 0:
         return EXIT_DONE
     if EXIT_BAD_SPEC in codes:

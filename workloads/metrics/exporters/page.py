@@ -3,9 +3,11 @@
 for group in groups(state, instance="node-1"): print(group.text())
 """
 
+import functools
 import statistics
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from ncdemo.spec.follow import RunState
@@ -120,14 +122,24 @@ def groups(state: RunState, instance: str) -> list[Group]:
 
 def strategy(state: RunState) -> dict[str, str]:
     """Return the label that a training run has and a benchmark hasn't, read from its spec."""
-    import yaml
-
     if state.record is None or state.record.kind != "train":
         return {}
+    path = state.folder / "spec.yaml"
     try:
-        return {"strategy": str(yaml.safe_load((state.folder / "spec.yaml").read_text(encoding="utf-8"))["train"]["strategy"])}
-    except (OSError, yaml.YAMLError, KeyError, TypeError):
+        return {"strategy": _strategy(path, path.stat().st_mtime_ns)}
+    except OSError:
         return {"strategy": "unknown"}
+
+
+@functools.lru_cache(maxsize=16)
+def _strategy(path: Path, _written_ns: int) -> str:
+    """Read it once per file: YAML takes longer than all the rest of a push."""
+    import yaml
+
+    try:
+        return str(yaml.safe_load(path.read_text(encoding="utf-8"))["train"]["strategy"])
+    except (yaml.YAMLError, KeyError, TypeError):
+        return "unknown"
 
 
 def _engines(state: RunState) -> list[str]:
