@@ -1,9 +1,7 @@
 # make demo: everything end to end on this machine.   make test: what CI runs.
-.PHONY: setup demo test lint lock audit check-manifests bench-packing bench-sampler bench-cli bench-preview bench-trl bench-resume bench-load bench-sweep test-unsloth test-image
-.PHONY: setup demo test lint lock check-manifests bench-packing bench-sampler bench-soak bench-cli bench-preview bench-trl bench-resume bench-load test-unsloth test-image
-.PHONY: setup demo test lint lock check-manifests bench-packing bench-sampler bench-cli bench-preview bench-trl bench-resume bench-checkpoint bench-loop bench-load test-unsloth test-image
-.PHONY: setup demo test lint lock check-manifests bench-packing bench-sampler bench-soak bench-cli bench-preview bench-trl bench-resume bench-load test-unsloth test-ui test-image
-.PHONY: setup demo test lint lock check-manifests bench-packing bench-sampler bench-cli bench-preview bench-trl bench-resume bench-load bench-sweep test-unsloth test-sglang test-image
+.PHONY: setup demo test lint lock docs audit check-manifests
+.PHONY: test-unsloth test-ui test-sglang test-image
+.PHONY: bench-packing bench-sampler bench-soak bench-cli bench-trl bench-resume bench-checkpoint bench-loop bench-load bench-sweep bench-export bench-report bench-preview
 
 setup:
 	@scripts/setup_env.sh
@@ -23,6 +21,7 @@ test-unsloth:
 test-ui:
 	@scripts/setup_env.sh --extra mlflow --venv .venv-mlflow
 	@.venv-mlflow/bin/python -m pytest tests/cli/test_ui.py
+
 # SGLang's real server without a GPU: an environment of its own, 3 GB; four to six minutes on two cores.
 test-sglang: setup
 	@scripts/setup_sglang_cpu.sh
@@ -78,6 +77,14 @@ bench-load: setup
 # kill -9 a sweep twenty times; ten minutes.
 bench-sweep: setup
 	@.venv/bin/python benchmarks/sweep_kills.py --kills 20
+
+# Ten thousand runs through a Pushgateway (Debian's prometheus-pushgateway).
+bench-export: setup
+	@.venv/bin/python -m benchmarks.export_cardinality --runs 10000
+
+# A run with a million samples: the report's time and memory, and its page in Chromium.
+bench-report: setup
+	@.venv/bin/python -m benchmarks.report_million
 
 bench-preview: setup
 	@.venv/bin/python benchmarks/stack_preview.py

@@ -33,8 +33,9 @@ def main() -> None:
     parser.add_argument("--keep", type=int, default=KEEP_RUNS, help=f"runs that the gateway keeps (default: {KEEP_RUNS})")
     parser.add_argument("--within-s", type=float, default=float("inf"), help="stop after so many seconds, and say how many runs it was")
     args = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder, _gateway() as url:
-        print(json.dumps(measure(Path(folder), url, args.runs, args.keep, args.within_s), indent=1))
+    with tempfile.TemporaryDirectory() as folder, _gateway() as (url, pid):
+        found = measure(Path(folder), url, args.runs, args.keep, args.within_s)
+        print(json.dumps({**found, "gateway_peak_rss_bytes": _peak_rss(pid), "own_peak_rss_bytes": _peak_rss(os.getpid())}, indent=1))
 
 
 def measure(folder: Path, url: str, runs: int, keep: int, within_s: float = float("inf")) -> dict:
@@ -42,7 +43,7 @@ def measure(folder: Path, url: str, runs: int, keep: int, within_s: float = floa
     state, gateway = _run(folder / "run"), Gateway(url)
     spool = Spool(folder / "spool", gateway)
     most: dict[str, int] = defaultdict(int)
-    began_s = time.perf_counter()
+    began_s, began_cpu_s = time.perf_counter(), time.process_time()
     for number in range(runs):
         state.record = state.record.model_copy(update={"run_id": f"run-{number:05d}", "spec_hash": f"{number:012x}"})
         assert push(state, spool, within_s=10)
@@ -55,7 +56,14 @@ def measure(folder: Path, url: str, runs: int, keep: int, within_s: float = floa
             runs = number + 1
             break
     took_s = time.perf_counter() - began_s
-    return {"runs": runs, "keep": keep, "s_per_export": took_s / runs, "most_held": dict(most), "spooled": len(spool.waiting())}
+    about = {"runs": runs, "keep": keep, "took_s": took_s, "s_per_export": took_s / runs, "own_cpu_s": time.process_time() - began_cpu_s}
+    return {**about, "most_held": dict(most), "spooled": len(spool.waiting())}
+
+
+def _peak_rss(pid: int) -> int:
+    """Return the most memory that a process had resident, in bytes."""
+    text = Path(f"/proc/{pid}/status").read_text()
+    return 1024 * int(next(line.split()[1] for line in text.splitlines() if line.startswith("VmHWM:")))
 
 
 def _held(url: str) -> dict[str, int]:
@@ -104,7 +112,7 @@ def _gateway():
                     break
                 except OSError:
                     time.sleep(0.05)
-            yield url
+            yield url, process.pid
         finally:
             process.kill()
 

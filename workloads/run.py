@@ -26,7 +26,7 @@ from ncdemo.spec.paths import runs_dir
 from ncdemo.spec.result import BenchResult, Record, RunRecord, TrainResult
 from ncdemo.spec.train import TrainSpec
 from workloads.metrics.environment import environment
-from workloads.metrics.exporters.export import push_end
+from workloads.metrics.exporters.end import push_end
 from workloads.metrics.exporters.live import live
 from workloads.metrics.mlflow_log import log_run, resolve_uri
 from workloads.metrics.sampler import Sampler
@@ -79,13 +79,13 @@ def open_run(folder: Path, spec: TrainSpec | BenchSpec, *, stop: StopRequest | N
     """
     if stop is None:
         StopRequest().install()
-    run, mlflow_timeout_s = Run(folder, spec, clock_s), 10.0  # a run that is being stopped has no time for a slow server
+    run, finished = Run(folder, spec, clock_s), False
     try:
         write_json(folder / "environment.json", environment(spec.spec_hash()))
         with live(folder, spec.telemetry), Sampler(folder / "samples.jsonl", spec.telemetry.sample_hz, run.zero_ns):
             yield run
         run.close("finished")
-        mlflow_timeout_s = 120.0
+        finished = True
     except Interrupted as stopped:
         run.close("interrupted", f"stopped by {stopped}; what was written until then is whole. Start the same command again")
         leave(WORKLOAD_INTERRUPTED)
@@ -93,10 +93,10 @@ def open_run(folder: Path, spec: TrainSpec | BenchSpec, *, stop: StopRequest | N
         run.close("failed", str(error) if isinstance(error, SpecError) else f"{type(error).__name__}: {error}")
         raise
     finally:
-        push_end(folder, spec.telemetry.pushgateway)
+        push_end(folder, spec.telemetry, finished=finished)
         uri = resolve_uri(spec.telemetry.mlflow_uri, runs_dir())
         if uri:
-            log_run(folder, uri, timeout_s=mlflow_timeout_s)
+            log_run(folder, uri, timeout_s=120.0 if finished else 10.0)  # a run that is being stopped has no time for a slow server
 
 
 def write_json(path: Path, value: Any) -> None:

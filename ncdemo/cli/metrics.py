@@ -1,4 +1,4 @@
-"""`ncdemo metrics`: a run's figures in Prometheus, through a Pushgateway."""
+"""`ncdemo metrics`: a run's figures in Prometheus, through a Pushgateway, or in Azure Monitor."""
 
 from pathlib import Path
 
@@ -13,22 +13,30 @@ def _gateway(function: click.decorators.FC) -> click.decorators.FC:
     return click.option("--gateway", metavar="URL", help="The Pushgateway [default: NCDEMO_PUSHGATEWAY].")(function)
 
 
-def _to(gateway: str | None) -> tuple[str, ...]:
-    return ("--gateway", gateway) if gateway else ()
+def _azure(function: click.decorators.FC) -> click.decorators.FC:
+    words = "To Azure Monitor instead, as this machine's Azure identity or with the key in APPLICATIONINSIGHTS_CONNECTION_STRING."
+    return click.option("--azure-monitor", type=click.Choice(["identity", "key"]), help=words)(function)
+
+
+def _to(gateway: str | None, azure_monitor: str | None = None) -> tuple[str, ...]:
+    if gateway and azure_monitor:
+        raise click.UsageError("--gateway and --azure-monitor are two places; give one of them.")
+    return ("--gateway", gateway) if gateway else ("--azure-monitor", azure_monitor) if azure_monitor else ()
 
 
 @click.group("metrics")
 def command() -> None:
-    """Push a run's figures to a Prometheus Pushgateway, or take them away."""
+    """Push a run's figures to a Prometheus Pushgateway or Azure Monitor, or take them away."""
 
 
 @command.command()
 @click.argument("run", type=click.Path(path_type=Path))
 @_gateway
+@_azure
 @click.option("--dry-run", is_flag=True, help="Print what would be pushed; push nothing.")
-def export(run: Path, gateway: str | None, dry_run: bool) -> None:
-    """Push a run's last sample and its figures. While the gateway is down they wait on disk (exit 75)."""
-    call(MODULE, "export", str(run), *_to(gateway), *(("--dry-run",) if dry_run else ()))
+def export(run: Path, gateway: str | None, azure_monitor: str | None, dry_run: bool) -> None:
+    """Push a run's last sample and its figures. While nobody takes them they wait on disk (exit 75)."""
+    call(MODULE, "export", str(run), *_to(gateway, azure_monitor), *(("--dry-run",) if dry_run else ()))
 
 
 @command.command()
@@ -41,6 +49,7 @@ def retire(run: str, gateway: str | None) -> None:
 
 @command.command()
 @_gateway
-def send(gateway: str | None) -> None:
-    """Send what waits on disk since the gateway was down."""
-    call(MODULE, "send", *_to(gateway))
+@_azure
+def send(gateway: str | None, azure_monitor: str | None) -> None:
+    """Send what waits on disk since it could not go."""
+    call(MODULE, "send", *_to(gateway, azure_monitor))

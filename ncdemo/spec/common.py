@@ -58,6 +58,9 @@ class Telemetry(Spec):
     """URL of a Prometheus Pushgateway that gets the run's metrics. `default`: NCDEMO_PUSHGATEWAY, else none. null: none."""
     push_every_s: float = Field(default=15.0, ge=1, le=3600)
     """Seconds between two pushes while it runs; its end is pushed as well."""
+    azure_monitor: Literal["identity", "key"] | None = None
+    """Send the metrics to Azure Monitor too, where APPLICATIONINSIGHTS_CONNECTION_STRING says, as the machine's Azure identity or with
+    that string's key alone (null: don't)."""
     metrics_port: Annotated[int, Field(ge=1, le=65535)] | None = None
     """Serve the run's metrics for Prometheus at this port while it runs (null: don't)."""
     metrics_host: NonEmpty = "127.0.0.1"

@@ -27,14 +27,14 @@ class Image:
     torch: str = "cuda"
 
 
-# `demo` is the embedded model, which the example stacks' jobs use.
+# `demo` is the embedded model, which the example stacks' jobs use; `azure-monitor` is 2 MB.
 IMAGES: dict[ImageName, Image] = {
-    "train": Image(("train-cu12", "demo"), CUDA_12, CUDA_12_LAST),
-    "unsloth": Image(("train-cu12", "unsloth", "demo"), CUDA_12, CUDA_12_LAST),
+    "train": Image(("train-cu12", "demo", "azure-monitor"), CUDA_12, CUDA_12_LAST),
+    "unsloth": Image(("train-cu12", "unsloth", "demo", "azure-monitor"), CUDA_12, CUDA_12_LAST),
     # FlashInfer and SGLang compile kernels for the model at hand, and their torch is of the CUDA 13 line: driver 580 or newer.
-    "vllm": Image(("vllm", "demo"), CUDA_13, CUDA_13),
-    "sglang": Image(("sglang", "demo"), CUDA_13, CUDA_13),
-    "lmdeploy": Image(("lmdeploy", "demo"), CUDA_12, CUDA_12_LAST),
+    "vllm": Image(("vllm", "demo", "azure-monitor"), CUDA_13, CUDA_13),
+    "sglang": Image(("sglang", "demo", "azure-monitor"), CUDA_13, CUDA_13),
+    "lmdeploy": Image(("lmdeploy", "demo", "azure-monitor"), CUDA_12, CUDA_12_LAST),
     "mlflow": Image(("mlflow",), UBUNTU, UBUNTU, torch="cpu"),
 }
 

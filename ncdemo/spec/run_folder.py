@@ -17,6 +17,8 @@ LOG_FILE = "log.txt"
 SPEC = "spec.yaml"
 EXIT_FILE = ".exit"
 """Exit codes of ranks that failed, one a line; see NCDEMO_EXIT_FILE."""
+EVICTED_FILE = ".evicted"
+"""There once Azure announced that it takes the machine back."""
 PROCESS_FILE = ".process"
 """Which process runs it, and on which machine; stays when it was killed."""
 WEIGHTS = ("checkpoints", "model", "adapter")

@@ -88,7 +88,7 @@ def test_every_build_argument_is_one_of_the_dockerfile(tmp_path: Path) -> None:
     declared = {line.split()[1].partition("=")[0] for line in (ROOT / "Dockerfile.uv").read_text().splitlines() if line.startswith("ARG ")}
     found = arguments(machine.calls[0])
     assert found.keys() <= declared
-    assert (found["EXTRAS"], found["TORCH"], found["BASE"]) == ("train,demo", "cpu", "ubuntu:22.04")
+    assert (found["EXTRAS"], found["TORCH"], found["BASE"]) == ("train,demo,azure-monitor", "cpu", "ubuntu:22.04")
     assert found["UV_DEFAULT_INDEX"] == "https://mirror.example/simple"
 
 
@@ -128,7 +128,7 @@ def test_azure_builds_and_pushes_at_once(tmp_path: Path) -> None:
     build, show = machine.calls
     image = "ncdemo:0.1.0-unsloth"
     assert build[2:11] == ["acr", "build", "--registry", "crx", "--image", image, "--file", "Dockerfile.uv", "--timeout"]
-    assert arguments(build)["EXTRAS"] == "train-cu12,unsloth,demo"
+    assert arguments(build)["EXTRAS"] == "train-cu12,unsloth,demo,azure-monitor"
     assert show[2:] == ["acr", "repository", "show", "--name", "crx", "--image", image, "--query", "digest", "--output", "tsv"]
     assert load_stack(machine.stack).spec.images.digests == {"unsloth": DIGEST}
 

@@ -8,6 +8,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from ncdemo.spec.follow import RunState
+from workloads.metrics.exporters.page import groups
+
 PREEMPT = {"EventId": "1", "EventType": "Preempt", "ResourceType": "VirtualMachine", "EventStatus": "Scheduled"}
 WAITS = """
 import pathlib, signal, sys, time
@@ -96,6 +99,12 @@ def test_a_preempt_ends_the_job_to_be_started_again(jobs, machine: Machine) -> N
     assert "Preempt: the workload is asked to end" in said
     assert said.count("can't be asked for an eviction") <= 1
     assert jobs.result()["status"] == "interrupted"
+    state = RunState(jobs.folder)
+    state.update()
+    assert "ncdemo_run_evicted 1.0" in groups(state, "node-1")[0].text()
+    process = jobs.start(code="pass")
+    process.communicate(timeout=30)
+    assert "ncdemo_run_evicted 0.0" in groups(state, "node-1")[0].text(), "the next attempt is on a machine that is its own"
 
 
 def test_the_signal_after_a_preempt_waits_for_the_workload_too(jobs, machine: Machine) -> None:

@@ -34,6 +34,11 @@ def observed() -> Any:
     return _module(Path(__file__).parent / "observed.py")
 
 
+@pytest.fixture(scope="session")
+def breeze() -> Any:
+    return _module(Path(__file__).parent / "breeze.py")
+
+
 @pytest.fixture(autouse=True)
 def _own_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NCDEMO_RUNS", str(tmp_path / "runs"))

@@ -10,6 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from ncdemo.spec import SpecError
 from ncdemo.spec.follow import RunState
+from ncdemo.spec.result import Client, RunRecord
 from workloads.metrics.exporters.__main__ import main
 from workloads.metrics.exporters.export import dry_run, export_run, retire_run, spool_dir
 from workloads.metrics.exporters.gateway import Gateway, Refused, group_path
@@ -62,26 +63,30 @@ def test_a_benchmark_has_a_group_per_engine(bench_run, gateway, scrape):
     assert of(seen, "ncdemo_host_cpu_busy_ratio") != []
 
 
-def test_only_repeats_are_folded_into_a_median(bench_run):
-    folder = bench_run()
-    result = json.loads((folder / "result.json").read_text())
-    cell = next(c for c in result["bench"]["cells"] if c["engine"] == "vllm")
-    speeds = {("bf16", "poisson 1 req/s"): (10.0, 30.0), ("bf16", "poisson 8 req/s"): (80.0,), ("fp32", "poisson 1 req/s"): (5.0,)}
-    result["bench"]["cells"] = [
-        cell | {"variant": variant, "setting": setting, "concurrency": None, "repeat": i, "output_tokens_per_s": speed}
-        for (variant, setting), found in speeds.items()
-        for i, speed in enumerate(found)
-    ]
-    (folder / "result.json").write_text(json.dumps(result))
-    state = RunState(folder)
-    state.update()
-    text = next(group for group in groups(state, "node-1") if group.key.get("engine") == "vllm").text()
-    found = [f for f in text_string_to_metric_families(text) if f.name == "ncdemo_bench_output_tokens_per_second"]
-    assert {sample.labels["load"]: sample.value for sample in found[0].samples} == {
-        "bf16, poisson 1 req/s": 20.0,
-        "bf16, poisson 8 req/s": 80.0,
-        "fp32, poisson 1 req/s": 5.0,
-    }
+def test_cells_that_differ_in_load_or_precision_are_no_repeats_and_the_latest_send_counts(bench_run, gateway, scrape):
+    folder = bench_run(repeats=2)
+    record = RunRecord.model_validate_json((folder / "result.json").read_text())
+    words = {0: ("bf16", "poisson 4 req/s", 0.002), 1: ("fp8", "poisson 4 req/s", 0.25)}
+    cells = []
+    for cell in (one for one in record.bench.cells if one.concurrency == 8 and one.engine == "vllm"):
+        variant, setting, late = words[cell.repeat]
+        client = Client(processes=1, cpu_share=0.1, events_per_s=1, max_lateness_s=late)
+        open_loop = {"variant": variant, "setting": setting, "client": client, "concurrency": None}
+        cells += [cell.model_copy(update={**open_loop, "repeat": repeat}) for repeat in range(2)]
+    first = next(cell for cell in cells if cell.variant == "fp8")
+    cells.append(first.model_copy(update={"client": first.client.model_copy(update={"max_lateness_s": 0.5})}))
+    changed = record.model_copy(update={"bench": record.bench.model_copy(update={"cells": cells})})
+    (folder / "result.json").write_text(changed.model_dump_json())
+    assert export_run(folder, gateway)
+    seen = scrape(gateway)
+    for variant, late in (("bf16", 0.002), ("fp8", 0.5)):
+        load = f"{variant} poisson 4 req/s"
+        cell = next(one for one in cells if one.variant == variant)
+        assert of(seen, "ncdemo_bench_output_tokens_per_second", load=load) == [pytest.approx(cell.output_tokens_per_s)]
+        assert of(seen, "ncdemo_bench_send_lateness_seconds", load=load) == [late]
+        mean = cell.e2e_s.mean * cell.e2e_s.count / cell.window_s
+        assert of(seen, "ncdemo_bench_in_flight_requests", load=load) == [pytest.approx(mean)]
+        assert 1 < mean <= 8, "a closed loop of eight"
 
 
 def test_down_for_the_whole_run_loses_nothing_once_it_is_back(train_run, bench_run, servers, scrape, tmp_path, monkeypatch):

@@ -16,7 +16,7 @@ pytest.importorskip("pulumi", reason="the `infra` extra isn't installed: scripts
 from ncdemo.infra.alert_rules import ALERTS, COST, rule_files
 from ncdemo.infra.gpu_agents import COUNTERS
 from ncdemo.infra.grafana import DASHBOARDS, DATASOURCE, dashboards
-from ncdemo.spec.result import GpuSample, Sample
+from ncdemo.spec.result import Client, GpuSample, RunRecord, Sample, StepRecord
 from ncdemo.spec.stack_file import load_stack
 from workloads.metrics.exporters.export import export_run
 from workloads.metrics.exporters.names import NAMES
@@ -125,7 +125,7 @@ def test_panels_fill_the_grid_without_overlap_and_name_their_source():
         assert len({panel["id"] for panel in board["panels"]}) == len(board["panels"])
         variables = {variable["name"] for variable in board["templating"]["list"]}
         used = set(re.findall(r"\$(\w+)", " ".join(t["expr"] for p in board["panels"] for t in p.get("targets", ()))))
-        assert used - {"__rate_interval", "__range"} == variables
+        assert used - {"__rate_interval", "__range", "1"} == variables  # $1: of label_replace
     assert len({board["uid"] for board in BOARDS.values()}) == len(BOARDS)
     sources = {t["datasource"]["uid"] for _, panel in PANELS for t in (panel, *panel["targets"])}
     assert sources == {DATASOURCE}
@@ -150,6 +150,14 @@ def the_runs(train_run, bench_run) -> list[Path]:
         last = Sample.model_validate_json((folder / "samples.jsonl").read_text().splitlines()[-1]).model_copy(update={"gpus": gpus})
         with (folder / "samples.jsonl").open("a") as lines:
             lines.write(last.model_dump_json() + "\n")
+    step = StepRecord.model_validate_json((live / "steps.jsonl").read_text().splitlines()[-1]).model_copy(update={"mfu": 0.41})
+    with (live / "steps.jsonl").open("a") as lines:
+        lines.write(step.model_dump_json() + "\n")
+    record = RunRecord.model_validate_json((bench / "result.json").read_text())
+    client = Client(processes=1, cpu_share=0.2, events_per_s=900, max_lateness_s=0.004)
+    cells = [cell.model_copy(update={"client": client}) for cell in record.bench.cells]
+    changed = record.model_copy(update={"bench": record.bench.model_copy(update={"cells": cells})})
+    (bench / "result.json").write_text(changed.model_dump_json())
     return [live, train_run("done", seed=2), train_run("broken", seed=3, status="failed", reason="out of memory", train=None), bench]
 
 

@@ -33,7 +33,12 @@ class Companion:
         try:
             # The session of its own keeps Ctrl-C from it: it ends when the run does, after the run's own shutdown.
             self._process = subprocess.Popen(
-                self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0, start_new_session=True, env={**_env(), **self._env}
+                self._command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                bufsize=0,
+                start_new_session=True,
+                env={**child_env(), **self._env},
             )
             self.pid = self._process.pid
         except Exception as error:  # no telemetry is better than no run
@@ -71,7 +76,7 @@ def _read(process: subprocess.Popen[bytes]) -> str:
     return ""
 
 
-def _env() -> dict[str, str]:
+def child_env() -> dict[str, str]:
     """Return the environment with this package importable, wherever the run has changed to."""
     root = str(Path(__file__).parents[2])
     return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (os.environ.get("PYTHONPATH"), root)))}

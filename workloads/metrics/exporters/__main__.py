@@ -1,6 +1,7 @@
-"""Send a run's metrics to a Prometheus Pushgateway, or take them away: what `ncdemo metrics` starts.
+"""Send a run's metrics to a Prometheus Pushgateway or Azure Monitor, or take them away: what `ncdemo metrics` starts.
 
 python -m workloads.metrics.exporters export runs/demo --gateway http://127.0.0.1:9091
+python -m workloads.metrics.exporters export runs/demo --azure-monitor identity
 """
 
 import argparse
@@ -9,7 +10,11 @@ import sys
 from pathlib import Path
 
 from ncdemo.spec.base import SpecError
+from ncdemo.spec.follow import RunState
 from ncdemo.spec.job import NCDEMO_PUSHGATEWAY
+from ncdemo.spec.paths import runs_dir
+from workloads.metrics.exporters.azure_monitor import AUTHS, Auth, AzureMonitor, connection_string
+from workloads.metrics.exporters.azure_spool import Batches
 from workloads.metrics.exporters.export import KEEP_RUNS, dry_run, export_run, resolve_gateway, retire_run, spool_dir
 from workloads.metrics.exporters.gateway import Gateway, Unreachable
 from workloads.metrics.exporters.spool import Spool
@@ -25,6 +30,8 @@ def main(arguments: list[str] | None = None) -> int:
         if getattr(args, "dry_run", False):
             print(dry_run(args.run))
             return 0
+        if auth := getattr(args, "azure_monitor", None):
+            return _azure(args, auth)
         url = args.gateway or resolve_gateway("default")
         if url is None:
             raise SpecError(f"no Pushgateway is named; give --gateway, e.g. http://127.0.0.1:9091, or set {NCDEMO_PUSHGATEWAY}")
@@ -58,6 +65,22 @@ def _send(args: argparse.Namespace, url: str) -> int:
     return EXIT_KEPT if left else 0
 
 
+def _azure(args: argparse.Namespace, auth: Auth) -> int:
+    """Export or send; a run to export is written down first, so one exit code serves both."""
+    connection = connection_string()
+    sender, batches = AzureMonitor(connection, auth), Batches(runs_dir(), connection)
+    if args.act is _export:
+        state = RunState(args.run)
+        state.update()
+        if not batches.keep(state):
+            raise SpecError(f"{args.run}/result.json can't be read; use the version of ncdemo that wrote it")
+    sent, left = batches.send(sender, args.within_s)
+    print(f"{sender.shown}: {sent} batches sent, {left} still wait")
+    if left:
+        print(f"{batches.why}: kept in {batches.folder}; send it later with: ncdemo metrics send --azure-monitor {auth}", file=sys.stderr)
+    return EXIT_KEPT if left else 0
+
+
 def _kept(url: str) -> int:
     print(f"{Gateway(url).shown} does not answer: kept in {spool_dir()}; send it later with: ncdemo metrics send", file=sys.stderr)
     return EXIT_KEPT
@@ -81,6 +104,9 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument("--dry-run", action="store_true", help="print what would be pushed; push nothing")
             command.add_argument("--keep", type=int, default=KEEP_RUNS, help=f"runs that the gateway keeps (default: {KEEP_RUNS})")
         command.add_argument("--gateway", help=f"the Pushgateway's URL (default: {NCDEMO_PUSHGATEWAY})")
+        if name != "retire":
+            words = "to Azure Monitor instead, as this machine's Azure identity or with the connection string's key"
+            command.add_argument("--azure-monitor", choices=AUTHS, help=words)
         command.add_argument("--within-s", type=float, default=10.0, help="try for so long (default: 10)")
     return parser
 

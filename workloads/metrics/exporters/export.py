@@ -9,21 +9,18 @@ import logging
 import os
 import socket
 from pathlib import Path
-from typing import Any
 
 from ncdemo.spec.base import SpecError
 from ncdemo.spec.follow import RunState
 from ncdemo.spec.job import NCDEMO_PUSHGATEWAY
 from ncdemo.spec.paths import runs_dir
-from workloads.metrics.exporters.gateway import Gateway, Unreachable, group_path
+from workloads.metrics.exporters.gateway import Gateway, Pushed, Unreachable, group_path
 from workloads.metrics.exporters.page import JOB, Group, groups
 from workloads.metrics.exporters.spool import Spool
 
 LOG = logging.getLogger(__name__)
 KEEP_RUNS = 50
 """Runs that a gateway holds (Prometheus keeps the history of all); beyond, the ones that were pushed longest ago are retired, never one that still runs."""
-END_S = 2.0
-"""For the last push of a run; one that is being stopped has 25 s for everything."""
 SILENT_S = 3600.0
 """A run that says it runs, and hasn't pushed for so long, does not."""
 
@@ -65,23 +62,12 @@ def export_run(folder: Path, url: str, within_s: float = 10.0, keep: int = KEEP_
     return True
 
 
-def push_end(folder: Path, setting: str | None) -> None:
-    """Push how a run ended, where its spec says to. Takes seconds at the most and raises nothing: what fails is said."""
-    url = resolve_gateway(setting)
-    try:
-        if url and not export_run(folder, url, within_s=END_S):
-            LOG.warning("%s does not answer: the run's metrics wait in %s; send them later with: ncdemo metrics send",
-                        Gateway(url).shown, spool_dir())  # fmt: skip
-    except Exception as error:  # a run that is done must not fail for its metrics
-        LOG.warning("%s: metrics were not pushed (%s)", folder, str(error) or type(error).__name__)
-
-
 def retire_run(run: str, url: str, within_s: float = 10.0) -> tuple[int, bool]:
     """Delete a run's groups, by its folder or its id. Return how many, and whether now (else they wait in the spool)."""
     gateway, folder = Gateway(url), Path(run)
     spool = Spool(spool_dir(), gateway)
     try:
-        keys = [found["labels"] for found in gateway.groups()]
+        keys = [found.labels for found in gateway.groups()]
     except Unreachable:
         state = RunState(folder)  # without the gateway, only the folder knows what was pushed
         state.update()
@@ -95,30 +81,28 @@ def retire_run(run: str, url: str, within_s: float = 10.0) -> tuple[int, bool]:
 def retire_oldest(gateway: Gateway, keep: int) -> int:
     """Delete what is beyond `keep` runs; return how many runs went. What can't be reached now is left for the next export."""
     try:
-        runs: dict[str, list[dict[str, Any]]] = {}
+        runs: dict[str, list[Pushed]] = {}
         for found in gateway.groups():
-            if found["labels"].get("job") == JOB and "run" in found["labels"]:
-                runs.setdefault(found["labels"]["run"], []).append(found)
+            if found.labels.get("job") == JOB and "run" in found.labels:
+                runs.setdefault(found.labels["run"], []).append(found)
         newest = max((_pushed_at(found) for found in runs.values()), default=0.0)
         over = sorted((run for run in runs.values() if not _lives(run, newest)), key=_pushed_at)[: max(0, len(runs) - keep)]
         for run in over:
             for found in run:
-                gateway.send("DELETE", found["labels"], within_s=1.0)
+                gateway.send("DELETE", found.labels, within_s=1.0)
     except Unreachable as error:
         LOG.info("%s; nothing is retired", error)
         return 0
     return len(over)
 
 
-def _pushed_at(run: list[dict[str, Any]]) -> float:
-    return max(float(found["push_time_seconds"]["metrics"][0]["value"]) for found in run)
+def _pushed_at(run: list[Pushed]) -> float:
+    return max(found.at_s for found in run)
 
 
-def _lives(run: list[dict[str, Any]], now: float) -> bool:
+def _lives(run: list[Pushed], now: float) -> bool:
     """Say whether a run is under way; `now` is the newest push, so that no clock but the gateway's counts."""
-    status = [one for found in run for one in found.get("ncdemo_run_status", {}).get("metrics", ())]
-    running = any(one["labels"].get("status") == "running" and float(one["value"]) for one in status)
-    return running and now - _pushed_at(run) < SILENT_S
+    return any(found.running for found in run) and now - _pushed_at(run) < SILENT_S
 
 
 def dry_run(folder: Path) -> str:

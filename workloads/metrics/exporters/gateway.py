@@ -9,14 +9,16 @@ import random
 import re
 import ssl
 import time
-from collections.abc import Iterator, Mapping
-from typing import Any, Literal
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar
 
 from ncdemo.spec.base import SpecError
 from workloads.metrics.redact import redact
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.25, 8.0
 REQUEST_S = 5.0
+T = TypeVar("T")
 Method = Literal["PUT", "DELETE"]
 
 
@@ -26,6 +28,18 @@ class Unreachable(Exception):
 
 class Refused(SpecError):
     """The gateway answered that it never will take this."""
+
+
+@dataclass(frozen=True)
+class Pushed:
+    """A group that a gateway holds."""
+
+    labels: dict[str, str]
+    """Its key: every label that all its series have."""
+    at_s: float
+    """When it was last pushed, by the gateway's clock, since 1970."""
+    running: bool
+    """It says that its run is under way."""
 
 
 class Gateway:
@@ -40,28 +54,27 @@ class Gateway:
 
         Raise Unreachable when no answer came within the time, Refused when the answer is no.
         """
-        end_s, pause_s = time.monotonic() + within_s, FIRST_PAUSE_S
-        while True:
-            try:
-                self._ask(method, group_path(key), body, min(REQUEST_S, max(0.1, end_s - time.monotonic())))
-                return
-            except Unreachable:
-                # Half of each pause is chance, so that many runs don't return in step.
-                pause = pause_s * random.uniform(0.5, 1)
-                if time.monotonic() + pause >= end_s:
-                    raise
-                time.sleep(pause)
-                pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+        again(lambda left_s: self._ask(method, group_path(key), body, min(REQUEST_S, left_s)), within_s)
 
-    def groups(self) -> Iterator[dict[str, Any]]:
-        """Yield each group as the gateway's API shows it: `labels`, and a key per metric."""
-        yield from self._ask("GET", "/api/v1/metrics", "", REQUEST_S).json()["data"]
+    def groups(self) -> list[Pushed]:
+        """Return each group, from two metrics of the gateway's page: its JSON of all of them takes several times as long."""
+        from prometheus_client.parser import text_string_to_metric_families
+
+        page = self._ask("GET", "/metrics", "", REQUEST_S).text
+        # Most lines say of a status that it is not the run's: reading them all would take longer than the gateway takes.
+        lines = [line for line in page.splitlines() if line.startswith("push_time_seconds{") or _says_running(line)]
+        series = [one for family in text_string_to_metric_families("\n".join(lines) + "\n") for one in family.samples]
+        pushed = [one for one in series if one.name == "push_time_seconds"]
+        running = [
+            {name: value for name, value in one.labels.items() if name != "status"} for one in series if one.name != "push_time_seconds"
+        ]
+        return [Pushed(one.labels, one.value, one.labels in running) for one in pushed]
 
     def _ask(self, method: str, path: str, body: str, timeout_s: float) -> Any:
         import httpx
 
         try:
-            answer = httpx.request(method, self._url + path, content=body.encode(), timeout=timeout_s, verify=_authorities())
+            answer = _client().request(method, self._url + path, content=body.encode(), timeout=timeout_s)
         except httpx.HTTPError as error:
             raise Unreachable(f"{self.shown} does not answer ({redact(str(error)) or type(error).__name__})") from None
         if answer.status_code >= 500 or answer.status_code == 429:
@@ -71,10 +84,31 @@ class Gateway:
         return answer
 
 
+def again(act: Callable[[float], T], within_s: float) -> T:
+    """Call `act` with the seconds that are left, again with growing pauses while it raises Unreachable; raise it when none are."""
+    end_s, pause_s = time.monotonic() + within_s, FIRST_PAUSE_S
+    while True:
+        try:
+            return act(max(0.1, end_s - time.monotonic()))
+        except Unreachable:
+            # Half of each pause is chance, so that many runs don't return in step.
+            pause = pause_s * random.uniform(0.5, 1)
+            if time.monotonic() + pause >= end_s:
+                raise
+            time.sleep(pause)
+            pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+
+
+def _says_running(line: str) -> bool:
+    return line.startswith("ncdemo_run_status{") and 'status="running"' in line and not line.endswith(" 0")
+
+
 @functools.cache
-def _authorities() -> ssl.SSLContext:
-    """Return whom to trust; read once, as reading takes 30 ms."""
-    return ssl.create_default_context()
+def _client() -> Any:
+    """Return what keeps connections for the next push; made once, as reading whom to trust takes 30 ms."""
+    import httpx
+
+    return httpx.Client(verify=ssl.create_default_context())
 
 
 def group_path(key: Mapping[str, str]) -> str:

@@ -12,7 +12,7 @@ import logging
 import os
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -21,7 +21,10 @@ from ncdemo.spec.base import SpecError
 from ncdemo.spec.common import Telemetry
 from ncdemo.spec.follow import RunState
 from ncdemo.spec.job import NCDEMO_PUSHGATEWAY
+from ncdemo.spec.paths import runs_dir
 from workloads.metrics.companion import Companion
+from workloads.metrics.exporters.azure_monitor import AUTHS, Auth, AzureMonitor, connection_string
+from workloads.metrics.exporters.azure_spool import Batches
 from workloads.metrics.exporters.export import instance, push, resolve_gateway, spool_dir
 from workloads.metrics.exporters.gateway import Gateway, Refused
 from workloads.metrics.exporters.page import groups
@@ -38,7 +41,9 @@ def live(folder: Path, telemetry: Telemetry) -> AbstractContextManager[object]:
         arguments += ["--port", str(telemetry.metrics_port)]
     if url := resolve_gateway(telemetry.pushgateway):
         arguments += ["--push"]
-    if not (telemetry.metrics_port or url):
+    if telemetry.azure_monitor:
+        arguments += ["--azure-monitor", telemetry.azure_monitor]
+    if not (telemetry.metrics_port or url or telemetry.azure_monitor):
         return nullcontext()
     return Companion(
         "workloads.metrics.exporters.live",
@@ -70,6 +75,11 @@ class Page:
         with self._lock:
             self._state.update()
             push(self._state, spool, within_s)
+
+    def keep(self, batches: Batches) -> None:
+        with self._lock:
+            self._state.update()
+            batches.keep(self._state)
 
 
 class _Labelled:
@@ -118,6 +128,7 @@ def main() -> None:
     parser.add_argument("--host", default="127.0.0.1", help="address to serve at (default: 127.0.0.1)")
     parser.add_argument("--port", type=int, help="serve /metrics here (default: don't)")
     parser.add_argument("--push", action="store_true", help=f"push to {NCDEMO_PUSHGATEWAY}")
+    parser.add_argument("--azure-monitor", choices=AUTHS, help="send to Azure Monitor, as an identity or with the key")
     parser.add_argument("--every-s", type=float, default=15.0, help="between two pushes (default: 15)")
     args = parser.parse_args()
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
@@ -126,27 +137,51 @@ def main() -> None:
     try:
         page = Page(RunState(args.run))
         url = resolve_gateway("default") if args.push else None
-        spool = Spool(spool_dir(), Gateway(url)) if url else None
+        targets = [_gateway(page, Spool(spool_dir(), Gateway(url)))] if url else []
         if args.port:
             serve(page, args.host, args.port)
     except (SpecError, OSError) as error:
         sys.exit(f"metrics exporter: {args.host}:{args.port}: {error}" if isinstance(error, OSError) else f"Error: {error}")
-    threading.Thread(target=_push_for_ever, args=(page, spool, args.every_s), daemon=True).start()
+    if args.azure_monitor:
+        try:
+            targets.append(_azure(page, connection_string(), args.azure_monitor))
+        except SpecError as error:  # the others go on
+            LOG.warning("Error: %s; nothing goes to Azure Monitor", error)
+    for target in targets:
+        threading.Thread(target=_push_for_ever, args=(target, args.every_s), daemon=True).start()
     with contextlib.suppress(OSError):
         os.read(sys.stdin.fileno(), 1)  # told to end, or the run's end of it has closed
     logging.shutdown()
     os._exit(0)  # a push that hangs is not waited for: the run itself pushes its end
 
 
-def _push_for_ever(page: Page, spool: Spool | None, every_s: float) -> None:
-    while spool:
+Target = Callable[[float], object]
+"""Pushes once, within so many seconds."""
+
+
+def _gateway(page: Page, spool: Spool) -> Target:
+    return lambda within_s: page.push(spool, within_s)
+
+
+def _azure(page: Page, connection: str, auth: Auth) -> Target:
+    sender, batches = AzureMonitor(connection, auth), Batches(runs_dir(), connection)
+
+    def push_once(within_s: float) -> None:
+        page.keep(batches)
+        batches.send(sender, within_s)
+
+    return push_once
+
+
+def _push_for_ever(target: Target, every_s: float) -> None:
+    while True:
         try:
-            page.push(spool, within_s=every_s / 2)
+            target(every_s / 2)
         except Refused as error:
-            LOG.warning("%s; the run pushes no more while it runs", error)
+            LOG.warning("%s; the run pushes no more there while it runs", error)
             return
         except OSError as error:  # a full disk under the spool: the next push may go
-            LOG.warning("%s: %s", spool.folder, error)
+            LOG.warning("%s: %s", runs_dir(), error)
         threading.Event().wait(every_s)
 
 

@@ -23,6 +23,7 @@ GPU = ("gpu",)
 NAMES: dict[str, Name] = {
     "ncdemo_run_info": Name("gauge", "Always 1; what the run is.", ("kind", "name", "spec_hash")),
     "ncdemo_run_status": Name("gauge", "1 for the status that the run has, 0 for the others.", ("status",)),
+    "ncdemo_run_evicted": Name("gauge", "1 once Azure announced that it takes the run's machine (of several, the first) back, else 0."),
     "ncdemo_run_started_timestamp_seconds": Name("gauge", "When the run's clock was zero."),
     "ncdemo_run_last_progress_timestamp_seconds": Name("gauge", "When the last step, evaluation or request ended (its start, before any)."),
     "ncdemo_run_last_sample_timestamp_seconds": Name("gauge", "When the hardware was last sampled."),
@@ -36,6 +37,10 @@ NAMES: dict[str, Name] = {
     "ncdemo_train_learning_rate": Name("gauge", "Learning rate of the last step."),
     "ncdemo_train_gradient_norm": Name("gauge", "L2 norm of the last step's gradient before clipping."),
     "ncdemo_train_tokens_per_second": Name("gauge", "Tokens per second of the last step."),
+    "ncdemo_train_mfu_ratio": Name(
+        "gauge", "Useful operations of the last step / its GPUs' dense bf16 peak; absent where that isn't known."
+    ),
+    "ncdemo_train_median_mfu_ratio": Name("gauge", "Median over all steps but the first; of a finished run."),
     "ncdemo_train_median_tokens_per_second": Name("gauge", "Median over all steps but the first; of a finished run."),
     "ncdemo_train_world_size": Name("gauge", "Ranks that trained; of a finished run."),
     "ncdemo_train_peak_vram_bytes": Name("gauge", "Most GPU memory that tensors of a rank took; of a finished run."),
@@ -51,6 +56,10 @@ NAMES: dict[str, Name] = {
     "ncdemo_bench_requests_per_second": Name("gauge", "Requests per second of the window, median over repeats.", CELL),
     "ncdemo_bench_goodput_requests_per_second": Name("gauge", "Requests that met every objective, per second, median over repeats.", CELL),
     "ncdemo_bench_slo_attainment_ratio": Name("gauge", "Requests that met every objective / sent, median over repeats.", CELL),
+    "ncdemo_bench_in_flight_requests": Name(
+        "gauge", "Times from send to last token of the requests that went well / window, median over repeats.", CELL
+    ),
+    "ncdemo_bench_send_lateness_seconds": Name("gauge", "The latest send behind its schedule, worst of the repeats.", CELL),
     "ncdemo_bench_unmeasured_cells": Name("gauge", "Cells that could not be measured at all."),
     "ncdemo_host_cpu_busy_ratio": Name("gauge", "Busy share of all cores."),
     "ncdemo_host_memory_used_bytes": Name("gauge", "Memory in use on the machine."),

@@ -3,13 +3,16 @@
 for group in groups(state, instance="node-1"): print(group.text())
 """
 
+import functools
 import statistics
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from ncdemo.spec.follow import RunState
 from ncdemo.spec.result import Cell
+from ncdemo.spec.run_folder import EVICTED_FILE
 from workloads.metrics.exporters.names import NAMES, PERCENTILES, STATUSES
 
 JOB = "ncdemo"
@@ -22,6 +25,7 @@ STEP = {
     "learning_rate": "ncdemo_train_learning_rate",
     "grad_norm": "ncdemo_train_gradient_norm",
     "tokens_per_s": "ncdemo_train_tokens_per_second",
+    "mfu": "ncdemo_train_mfu_ratio",
 }
 TOTALS = {
     "steps": "ncdemo_train_steps_total",
@@ -120,14 +124,24 @@ def groups(state: RunState, instance: str) -> list[Group]:
 
 def strategy(state: RunState) -> dict[str, str]:
     """Return the label that a training run has and a benchmark hasn't, read from its spec."""
-    import yaml
-
     if state.record is None or state.record.kind != "train":
         return {}
+    path = state.folder / "spec.yaml"
     try:
-        return {"strategy": str(yaml.safe_load((state.folder / "spec.yaml").read_text(encoding="utf-8"))["train"]["strategy"])}
-    except (OSError, yaml.YAMLError, KeyError, TypeError):
+        return {"strategy": _strategy(path, path.stat().st_mtime_ns)}
+    except OSError:
         return {"strategy": "unknown"}
+
+
+@functools.lru_cache(maxsize=16)
+def _strategy(path: Path, _written_ns: int) -> str:
+    """Read it once per file: YAML takes longer than all the rest of a push."""
+    import yaml
+
+    try:
+        return str(yaml.safe_load(path.read_text(encoding="utf-8"))["train"]["strategy"])
+    except (yaml.YAMLError, KeyError, TypeError):
+        return "unknown"
 
 
 def _engines(state: RunState) -> list[str]:
@@ -140,6 +154,7 @@ def _run(group: Group, state: RunState) -> None:
     group.add("ncdemo_run_info", 1, kind=record.kind, name=record.name, spec_hash=record.spec_hash)
     for status in STATUSES:
         group.add("ncdemo_run_status", record.status == status, status=status)
+    group.add("ncdemo_run_evicted", (state.folder / EVICTED_FILE).exists())
     group.add("ncdemo_run_started_timestamp_seconds", started)
     group.add("ncdemo_run_last_progress_timestamp_seconds", started + state.progress_s)
     if state.sample:
@@ -157,6 +172,7 @@ def _train(group: Group, state: RunState) -> None:
         for name, metric in EVAL.items():
             group.add(metric, evaluation.get(name), evaluation=which)
     if result := state.record.train:
+        group.add("ncdemo_train_median_mfu_ratio", result.mfu)
         group.add("ncdemo_train_median_tokens_per_second", result.tokens_per_s)
         group.add("ncdemo_train_world_size", result.world_size)
         group.add("ncdemo_train_peak_vram_bytes", result.peak_vram_bytes)
@@ -169,9 +185,7 @@ def _cells(group: Group, cells: list[Cell]) -> None:
     group.add("ncdemo_bench_unmeasured_cells", sum(cell.error is not None for cell in cells))
     alike: dict[tuple[str, str], list[Cell]] = {}
     for cell in cells:
-        # A precision or an open loop's rate is no repeat of another.
-        load = ", ".join(filter(None, (cell.variant, cell.setting or f"concurrency {cell.concurrency}")))
-        alike.setdefault((cell.model, load), []).append(cell)
+        alike.setdefault((cell.model, _load(cell)), []).append(cell)
     for (model, load), repeats in alike.items():
         for name, metric in CELL.items():
             group.add(metric, _median(getattr(cell, name) for cell in repeats), model=model, load=load)
@@ -179,6 +193,19 @@ def _cells(group: Group, cells: list[Cell]) -> None:
             for percentile in PERCENTILES:
                 values = [getattr(getattr(cell, name), percentile) for cell in repeats if getattr(cell, name)]
                 group.add(metric, _median(values), model=model, load=load, percentile=percentile)
+        group.add("ncdemo_bench_in_flight_requests", _median(_in_flight(cell) for cell in repeats), model=model, load=load)
+        late = [cell.client.max_lateness_s for cell in repeats if cell.client]
+        group.add("ncdemo_bench_send_lateness_seconds", max(late, default=None), model=model, load=load)
+
+
+def _load(cell: Cell) -> str:
+    """Return what sets cells apart that are no repeats of each other: precision and the like, and the load in words."""
+    return " ".join(filter(None, (cell.variant, cell.setting or f"concurrency {cell.concurrency}")))
+
+
+def _in_flight(cell: Cell) -> float | None:
+    """Return how many requests were under way on average, by Little's law."""
+    return cell.e2e_s.mean * cell.e2e_s.count / cell.window_s if cell.e2e_s and cell.window_s else None
 
 
 def _median(values: Iterable[float | None]) -> float | None:

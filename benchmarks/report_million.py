@@ -1,0 +1,97 @@
+"""What the report of a long run takes, and its page in a browser. Bars: a million samples in 5 s and 500 MB, open in 2 s.
+
+Writes such a run, starts `ncdemo report` on it as a process of its own, and opens the page in headless Chromium, where one is installed.
+
+    python -m benchmarks.report_million --samples 1000000 --png page.png
+"""
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from benchmarks.machine import machine
+from ncdemo.spec import TrainSpec, dump_spec
+from ncdemo.spec.result import GpuSample, RunRecord, Sample, StepRecord
+from tests.browser import Chromium, find
+
+SECONDS, BYTES, OPEN_S = 5.0, 500e6, 2.0
+# Until the page is drawn: two frames after its load event.
+DRAWN = "new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => done(performance.now() / 1000))))"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.report_million", description=__doc__.splitlines()[0])
+    parser.add_argument("--samples", type=int, default=1_000_000, help="hardware samples of the run (default: 1000000)")
+    parser.add_argument("--gpus", type=int, default=0, help="GPUs in each sample (default: 0)")
+    parser.add_argument("--png", type=Path, help="write a picture of the page here")
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        run = write_run(Path(folder) / "long", args.samples, args.gpus)
+        page = Path(folder) / "report.html"
+        about = {"samples": args.samples, "gpus": args.gpus, "samples_bytes": (run / "samples.jsonl").stat().st_size}
+        found = {**about, **report(run, page), **(browse(page, args.png) if find() else {"open_s": None}), **machine()}
+    print(json.dumps(found, indent=1))
+    met = found["cpu_s"] <= SECONDS and found["peak_rss_bytes"] <= BYTES and (found["open_s"] or 0) <= OPEN_S
+    sys.exit(0 if met else f"a bar is missed: {SECONDS:g} s of CPU, {BYTES / 1e6:g} MB, open in {OPEN_S:g} s")
+
+
+def write_run(folder: Path, count: int, gpus: int) -> Path:
+    """Write a finished training run, sampled twice a second: one reading like the next but for time and load."""
+    folder.mkdir()
+    spec = TrainSpec()
+    (folder / "spec.yaml").write_text(dump_spec(spec))
+    gpu = {
+        "utilization_pct": 93,
+        "memory_used_bytes": 70 << 30,
+        "power_w": 380.5,
+        "energy_j": 9e6,
+        "temperature_c": 61,
+        "sm_clock_hz": 1.785e9,
+    }
+    rates = {f"{what}_bytes_per_s": 1234.5 for what in ("disk_read", "disk_write", "net_recv", "net_sent")}
+    sample = Sample(time_s=0, process_cpu_pct=180.1, process_rss_bytes=2345678901, memory_used_bytes=5678901234, **rates)
+    rest = sample.model_copy(update={"gpus": [GpuSample(index=i, **gpu) for i in range(gpus)]}).model_dump(mode="json")
+    tail = json.dumps({name: value for name, value in rest.items() if name not in ("time_s", "cpu_pct")}).removeprefix("{")
+    with (folder / "samples.jsonl").open("w") as file:
+        file.writelines(f'{{"time_s": {i / 2}, "cpu_pct": {i * 7919 % 1000 / 10}, {tail}\n' for i in range(count))
+    with (folder / "steps.jsonl").open("w") as file:
+        for step in range(1, 1001):
+            end_s = step * count / 2 / 1000
+            figures = {"learning_rate": 1e-4, "grad_norm": 1, "tokens": 9000, "target_tokens": 3000, "examples": 8, "tokens_per_s": 9000}
+            file.write(StepRecord(step=step, end_s=end_s, step_time_s=1, loss=2 + 1 / step, **figures).model_dump_json() + "\n")
+    about = {"kind": "train", "run_id": "long", "name": "long", "spec_hash": spec.spec_hash(), "duration_s": count / 2}
+    record = RunRecord(**about, status="finished", started_at="2026-11-24T01:00:00.000+00:00")
+    (folder / "result.json").write_text(record.model_dump_json())
+    return folder
+
+
+def report(run: Path, page: Path) -> dict[str, float]:
+    """Return what the command takes, its start included: wall time, CPU time of all its processes, and the largest one's memory."""
+    began_s = time.perf_counter()
+    subprocess.run([sys.executable, "-m", "ncdemo", "report", str(run), "-o", str(page)], check=True, stdout=subprocess.DEVNULL)
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    wall_s = time.perf_counter() - began_s
+    return {
+        "wall_s": wall_s,
+        "cpu_s": used.ru_utime + used.ru_stime,
+        "peak_rss_bytes": used.ru_maxrss * 1024,
+        "page_bytes": page.stat().st_size,
+        "load_average": os.getloadavg()[0],
+    }
+
+
+def browse(page: Path, png: Path | None) -> dict[str, float]:
+    """Return how long after it was asked for the page was drawn in an open browser, and what it complained of."""
+    with Chromium() as chromium:
+        visit = chromium.visit(page.as_uri(), png=png, script=DRAWN)
+    return {"open_s": visit.value, "page_errors": len(visit.errors)}
+
+
+if __name__ == "__main__":
+    main()
