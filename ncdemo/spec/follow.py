@@ -5,6 +5,7 @@ state = RunState(Path("runs/demo")); state.update(); state.step["loss"]
 
 import datetime
 import json
+import re
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -17,13 +18,18 @@ from ncdemo.spec.result import RunRecord
 
 TAIL_BYTES = 1 << 16
 """Longer than any sample: 16 GPUs take 10 kB."""
+HELD_S = 2.0
+"""What a sample lacks is taken from those of so long before it: at high rates most lack something."""
+XID = re.compile(rb'"xids": ?\[\d')
+"""In the line of a sample with an XID: only these are parsed, of maybe a million."""
 
 
 class Follow:
     """A JSON Lines file of which `new` returns what has come since it was last asked; a file that shrank is begun again."""
 
-    def __init__(self, path: Path) -> None:
-        self._path, self._at = path, 0
+    def __init__(self, path: Path, only: re.Pattern[bytes] | None = None) -> None:
+        """Pass over lines in which `only` isn't found."""
+        self._path, self._at, self._only = path, 0, only
 
     def new(self) -> Iterator[dict[str, Any]]:
         """Yield records of whole lines; a line that is none is passed over, as a killed run may leave one."""
@@ -36,7 +42,7 @@ class Follow:
                     if not line.endswith(b"\n"):
                         return
                     self._at += len(line)
-                    if (found := _record(line)) is not None:
+                    if (self._only is None or self._only.search(line)) and (found := _record(line)) is not None:
                         yield found
         except OSError:
             return
@@ -45,17 +51,30 @@ class Follow:
 def last_sample(path: Path) -> dict[str, Any] | None:
     """Return the newest whole Sample of samples.jsonl, read from its end; None without one.
 
-    At high rates most samples are too close to the one before for CPU, disk and network: these come from the second before it.
+    At high rates most samples are too close to the one before for CPU, disk and network, and slow fields of GPUs come once a second:
+    what it lacks is from the samples up to HELD_S before it.
     """
     newest: dict[str, Any] | None = None
     for sample in last_records(path):
         if newest is None:
             newest = sample
-        elif not any(value is None for value in newest.values()) or newest.get("time_s", 0.0) - sample.get("time_s", 0.0) > 1:
+        elif newest.get("time_s", 0.0) - sample.get("time_s", 0.0) > HELD_S:
             break
         else:
+            gpus = _gpus(newest.get("gpus"), sample.get("gpus"))
             newest |= {name: sample.get(name) for name, value in newest.items() if value is None}
+            newest |= {"gpus": gpus} if gpus else {}
     return newest
+
+
+def _gpus(newest: Any, before: Any) -> list[dict[str, Any]]:
+    """Return the newest rows with what only earlier ones have; one with an error stays as it is, and XIDs are of their sample."""
+    earlier = {row.get("index"): row for row in before or () if isinstance(row, dict)}
+    found = []
+    for row in newest or ():
+        known = {} if row.get("error") else earlier.get(row.get("index"), {})
+        found.append(row | {name: value for name, value in known.items() if row.get(name) is None and name not in ("error", "xids")})
+    return found
 
 
 def last_records(path: Path) -> Iterator[dict[str, Any]]:
@@ -97,9 +116,12 @@ class RunState:
         """Engine -> whether it went well -> how many."""
         self.sample: dict[str, Any] = {}
         """The last Sample."""
+        self.xids: dict[tuple[int, int], int] = {}
+        """GPU and XID -> how many."""
         self.progress_s = 0.0
         """When the last step, evaluation or request ended, on the run's clock."""
         self._steps, self._evals, self._requests = (Follow(folder / f"{name}.jsonl") for name in ("steps", "evals", "requests"))
+        self._xids = Follow(folder / "samples.jsonl", only=XID)
 
     def update(self) -> None:
         with suppress(OSError, ValueError, ValidationError):  # written anew at this moment, or by another version
@@ -112,6 +134,8 @@ class RunState:
             self._reached(evaluation.get("end_s"))
         for request in self._requests.new():
             self.on_request(request)
+        for sample in self._xids.new():
+            self.on_xids(sample)
         self.sample = last_sample(self.folder / "samples.jsonl") or self.sample
 
     def on_step(self, step: dict[str, Any]) -> None:
@@ -125,6 +149,11 @@ class RunState:
         counts = self.requests.setdefault(str(request.get("engine")), {True: 0, False: 0})
         counts[bool(request.get("ok"))] += 1
         self._reached(max([request.get("sent_s") or 0.0, *(request.get("chunk_s") or ())]))
+
+    def on_xids(self, sample: dict[str, Any]) -> None:
+        for gpu in sample.get("gpus") or ():
+            for xid in gpu.get("xids") or ():
+                self.xids[gpu["index"], xid] = self.xids.get((gpu["index"], xid), 0) + 1
 
     @property
     def running(self) -> bool:
