@@ -81,7 +81,7 @@ def _slowed(run: Run, colours: dict[str, int]) -> Row | None:
         return None
     share, index = max(found)
     health = run.telemetry.health[index]
-    return Row(run.label, percent(share), f"GPU {index}, {', '.join(sorted(health.slowed))}", colours.get(run.label), flagged=True)
+    return Row(run.label, percent(share), f"GPU {index}, {', '.join(sorted(health.slowed))}", colours.get(run.label))
 
 
 def _bench_cards(runs: list[Run], colours: dict[str, int]) -> list[Card]:

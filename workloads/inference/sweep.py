@@ -16,7 +16,7 @@ from ncdemo.spec.result import BenchResult, Cell, Gates, RequestRecord, SearchRe
 from ncdemo.spec.sweep import PlannedCell, cells, searches
 from workloads.data.models import load_tokenizer
 from workloads.inference.asked import Asked, asked
-from workloads.inference.cost import Power, priced, read_power, with_energy
+from workloads.inference.cost import NO_ENERGY, Energy, priced, read_energy, settle, with_energy
 from workloads.inference.frameworks import engine_version
 from workloads.inference.frameworks.base import Answer
 from workloads.inference.ledger import Ledger
@@ -58,7 +58,7 @@ class Sweep:
                     self._cell(stage, plan)
             for first in searches(self._spec):
                 self._search(stage, first)
-            self._run.bench = self._result(stage, read_power(self._run.folder / "samples.jsonl"))
+            self._run.bench = self._result(stage, self._energy())
         measured = list(self._ledger.done.values())
         if measured and all(one.error for one in measured):
             first = measured[0]
@@ -171,11 +171,17 @@ class Sweep:
                     ids[r.index] = r.token_ids
         return found
 
-    def _result(self, stage: Stage, power: Power = ()) -> BenchResult:
+    def _energy(self) -> Energy:
+        samples, hz = self._run.folder / "samples.jsonl", self._spec.telemetry.sample_hz
+        if hz:
+            settle(samples, self._run.now(), 1 / hz)
+        return read_energy(samples)
+
+    def _result(self, stage: Stage, energy: Energy = NO_ENERGY) -> BenchResult:
         """Sum up what is measured so far, so that an interrupted benchmark keeps its cells."""
         first = next((what for what in self._asked.values() if isinstance(what, Asked)), None)
         return BenchResult(
-            cells=[with_energy(entry.cell, power) for entry in self._ledger.entries],
+            cells=[with_energy(entry.cell, energy) for entry in self._ledger.entries],
             searches=list(self._found.values()),
             prompt_tokens=sum(len(p.token_ids) for p in first.prompts) if first else 0,
             prompt_hash=first.hash if first else "",
