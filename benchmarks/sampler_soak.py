@@ -37,6 +37,11 @@ def main() -> int:
     return 1 if result["lost"] else 0
 
 
+def stolen() -> float:
+    """Return seconds, summed over cores, in which the host of this virtual machine ran something else; no process can help that."""
+    return getattr(psutil.cpu_times(), "steal", 0.0)
+
+
 def measure(path: Path, hz: float, seconds: float, busy: int) -> dict:
     """Return how many ticks came between the first sample and the last, how many lack, how late the others were, and the CPU time."""
     with ExitStack() as ends:
@@ -46,8 +51,9 @@ def measure(path: Path, hz: float, seconds: float, busy: int) -> dict:
             while not (path.exists() and path.stat().st_size):
                 time.sleep(0.01)
             process, began_s = psutil.Process(sampler.pid), time.perf_counter()
-            before = process.cpu_times()
+            before, stolen_s = process.cpu_times(), stolen()
             time.sleep(seconds)
+            stolen_s = stolen() - stolen_s
             after, took_s = process.cpu_times(), time.perf_counter() - began_s
     samples = [json.loads(line) for line in path.read_text().splitlines()]
     scheduling = samples[0].get("scheduling")
@@ -66,6 +72,7 @@ def measure(path: Path, hz: float, seconds: float, busy: int) -> dict:
         "late_ms": {name: round(1e3 * late_s[int(q * (len(late_s) - 1))], 3) for name, q in QUANTILES.items()},
         "longest_gap_s": max(b["time_s"] - a["time_s"] for a, b in pairwise(samples)),
         "cpu_share_of_one_core": (after.user + after.system - before.user - before.system) / took_s,
+        "stolen_s": stolen_s,
         "bytes": path.stat().st_size,
     }
 

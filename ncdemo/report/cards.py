@@ -6,6 +6,7 @@ from statistics import median
 import numpy as np
 
 from ncdemo.report.fairness import flags
+from ncdemo.report.gpu_health import slowed_share
 from ncdemo.report.read import Run
 from ncdemo.report.show import NOT_MEASURED, UNBOUND, ms, number, percent, said
 from ncdemo.spec.result import Cell
@@ -35,6 +36,7 @@ def headline(runs: list[Run], colours: dict[str, int]) -> list[Card]:
         Card("Held-out loss", "nats, before → after", [_loss(run, colours) for run in trained]),
         Card("Training", "tokens/s, median step", [_speed(run, colours) for run in trained]),
         *_bench_cards(runs, colours),
+        Card("GPU slowed down", "share of samples, the worst GPU", [row for run in runs if (row := _slowed(run, colours))]),
     ]
     return [card for card in cards if any(row.value not in (NOT_MEASURED, f"{NOT_MEASURED} → {NOT_MEASURED}") for row in card.rows)]
 
@@ -70,6 +72,16 @@ def _speed(run: Run, colours: dict[str, int]) -> Row:
         else f"of the {len(run.steps['step'])} steps it took"
     )
     return Row(run.label, number(tokens_per_s(run)), detail, colours[run.label])
+
+
+def _slowed(run: Run, colours: dict[str, int]) -> Row | None:
+    """Return nothing for a run whose GPUs were never slowed down by a fault."""
+    found = [(share, index) for index, health in (run.telemetry.health if run.telemetry else {}).items() if (share := slowed_share(health))]
+    if not found:
+        return None
+    share, index = max(found)
+    health = run.telemetry.health[index]
+    return Row(run.label, percent(share), f"GPU {index}, {', '.join(sorted(health.slowed))}", colours.get(run.label))
 
 
 def _bench_cards(runs: list[Run], colours: dict[str, int]) -> list[Card]:

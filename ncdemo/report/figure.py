@@ -26,8 +26,9 @@ NARROW, WIDE = 440, 900
 """Widths in SVG units, which are CSS pixels at scale 1: half a page, and a whole one."""
 # Stand-in colours while matplotlib draws; page.css gives each variable a light and a dark value.
 INK, MUTED, GRID, PAPER = "#010101", "#020202", "#030303", "#040404"
+ALARM = "#040505"
 SERIES = tuple(f"#0501{i:02x}" for i in range(8))
-VARIABLES = {INK: "var(--ink)", MUTED: "var(--muted)", GRID: "var(--grid)", PAPER: "var(--paper)"} | {
+VARIABLES = {INK: "var(--ink)", MUTED: "var(--muted)", GRID: "var(--grid)", PAPER: "var(--paper)", ALARM: "var(--bad)"} | {
     colour: f"var(--s{i})" for i, colour in enumerate(SERIES)
 }
 STEPS = (1, 2, 2.5, 5, 10)

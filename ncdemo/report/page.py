@@ -12,6 +12,7 @@ from ncdemo.report.cards import headline
 from ncdemo.report.fairness import AGREEMENT_FLOOR, MIN_REPEATS
 from ncdemo.report.figure import DASHES
 from ncdemo.report.frontier_plots import frontier_plots
+from ncdemo.report.gpu_health import notes
 from ncdemo.report.read import Run
 from ncdemo.report.show import duration, number, printable
 from ncdemo.report.telemetry_plots import telemetry_plot
@@ -126,21 +127,14 @@ def bench(run: Run, colours: dict[str, int]) -> dict[str, Any]:
 
 def timeline(run: Run, colours: dict[str, int]) -> dict[str, Any]:
     telemetry = run.telemetry
-    lost = (
-        [
-            f"GPU {loss.index} stopped answering at {number(loss.at_s, 3)} s: {loss.why}{'; it answered again later' if loss.returned else ''}."
-            for loss in telemetry.lost
-        ]
-        if telemetry
-        else []
-    )
     engines = list(dict.fromkeys(key.subject for key in run.cells))
     return {
         "label": run.label,
         "plot": telemetry_plot(run, colours),
         "samples": telemetry.count if telemetry else 0,
         "gpus": len(telemetry.gpus) if telemetry else 0,
-        "lost": lost,
+        "missed": telemetry.missed if telemetry else 0,
+        "notes": notes(telemetry) if telemetry else [],
         "engines": [(engine, colours[engine] % 8) for engine in engines],
     }
 

@@ -19,7 +19,9 @@ HOST = (
     "net_recv_bytes_per_s",
     "net_sent_bytes_per_s",
 )
-GPU = ("time_s", "utilization_pct", "memory_used_bytes", "power_w")
+GPU = ("time_s", "utilization_pct", "memory_used_bytes", "power_w", "slowed_pct")
+FAULTS = {"hw_slowdown": "by hardware", "sw_thermal": "by heat", "hw_thermal": "by heat", "hw_power_brake": "by its power brake"}
+"""Throttle reasons that no healthy GPU has: a power cap and idling are normal."""
 
 
 @dataclass(frozen=True)
@@ -34,12 +36,31 @@ class Loss:
 
 
 @dataclass
+class Health:
+    """What went wrong with a GPU that went on."""
+
+    seen_s: float = 0.0
+    """The last sample that it is in."""
+    samples: int = 0
+    """Those that say whether it was slowed down."""
+    slowed: dict[str, int] = field(default_factory=dict)
+    """How, in the words of FAULTS -> samples."""
+    xids: list[tuple[float, int]] = field(default_factory=list)
+    """(when, which)."""
+    ecc: dict[str, tuple[int, int]] = field(default_factory=dict)
+    """corrected and uncorrected: the first and the last count."""
+
+
+@dataclass
 class Telemetry:
-    """Columns named as in Sample and GpuSample; every GPU has its own time_s."""
+    """Columns named as in Sample and GpuSample; every GPU has its own time_s. slowed_pct is 100 in a sample with a fault, else 0."""
 
     host: Columns
     gpus: dict[int, Columns] = field(default_factory=dict)
     lost: list[Loss] = field(default_factory=list)
+    health: dict[int, Health] = field(default_factory=dict)
+    missed: int = 0
+    """Ticks of the sampler's schedule that have no sample."""
 
     @property
     def count(self) -> int:
@@ -47,10 +68,12 @@ class Telemetry:
 
 
 def to_telemetry(batches: Iterable[list[dict[str, Any]]]) -> Telemetry:
-    """Read every sample once; memory grows by 72 bytes a sample and 32 a GPU."""
+    """Read every sample once; memory grows by 72 bytes a sample and 40 a GPU."""
     host: list[np.ndarray] = []
     gpus: dict[int, list[np.ndarray]] = {}
     errors: dict[int, tuple[float, str]] = {}
+    health: dict[int, Health] = {}
+    missed, tick = 0, None
     for batch in batches:
         if not batch:
             continue
@@ -58,23 +81,50 @@ def to_telemetry(batches: Iterable[list[dict[str, Any]]]) -> Telemetry:
         rows: dict[int, list[dict[str, Any]]] = {}
         for sample in batch:
             if sample.get("gpus"):
-                _gpus(sample, rows, errors)
+                _gpus(sample, rows, errors, health)
+            if type(now := sample.get("tick")) is int:
+                # A smaller number is that of another sampler, of the run's next attempt.
+                missed += now - tick - 1 if tick is not None and now > tick else 0
+                tick = now
         for index, items in rows.items():
             gpus.setdefault(index, []).append(rows_of(items, GPU))
     telemetry = Telemetry(stack(host, HOST), {index: stack(blocks, GPU) for index, blocks in sorted(gpus.items())})
+    telemetry.health, telemetry.missed = dict(sorted(health.items())), missed
     telemetry.gpus = {index: gpu for index, gpu in telemetry.gpus.items() if len(gpu["time_s"])}
     telemetry.lost = [loss for index in telemetry.gpus if (loss := _loss(telemetry, index, errors.get(index)))]
     return telemetry
 
 
-def _gpus(sample: dict[str, Any], rows: dict[int, list[dict[str, Any]]], errors: dict[int, tuple[float, str]]) -> None:
+def _gpus(
+    sample: dict[str, Any], rows: dict[int, list[dict[str, Any]]], errors: dict[int, tuple[float, str]], health: dict[int, Health]
+) -> None:
     for gpu in sample["gpus"]:
         if not isinstance(gpu, dict) or not isinstance(gpu.get("index"), int):
             continue
-        gpu["time_s"] = sample.get("time_s")
-        rows.setdefault(gpu["index"], []).append(gpu)
+        index = gpu["index"]
+        _health(gpu, sample.get("time_s"), health)
         if gpu.get("error"):
-            errors.setdefault(gpu["index"], (gpu["time_s"], str(gpu["error"]).rstrip(".")))
+            errors.setdefault(index, (sample.get("time_s"), str(gpu["error"]).rstrip(".")))
+        elif gpu.get("power_w") is gpu.get("utilization_pct") is gpu.get("memory_used_bytes") is gpu.get("temperature_c") is None:
+            continue  # NVML was busy with the sample before
+        gpu["time_s"] = sample.get("time_s")
+        rows.setdefault(index, []).append(gpu)
+
+
+def _health(gpu: dict[str, Any], time_s: Any, health: dict[int, Health]) -> None:
+    found = health.get(gpu["index"]) or health.setdefault(gpu["index"], Health())
+    gpu["slowed_pct"], found.seen_s = None, time_s
+    if (reasons := gpu.get("throttle_reasons")) is not None:
+        found.samples += 1
+        faults = {FAULTS[reason] for reason in reasons if reason in FAULTS}
+        gpu["slowed_pct"] = 100 if faults else 0
+        for fault in faults:
+            found.slowed[fault] = found.slowed.get(fault, 0) + 1
+    if gpu.get("xids"):
+        found.xids += [(time_s, xid) for xid in gpu["xids"]]
+    for kind in ("corrected", "uncorrected"):
+        if (count := gpu.get(f"ecc_{kind}")) is not None:
+            found.ecc[kind] = (found.ecc.get(kind, (count,))[0], count)
 
 
 def _loss(telemetry: Telemetry, index: int, error: tuple[float, str] | None) -> Loss | None:
@@ -82,7 +132,7 @@ def _loss(telemetry: Telemetry, index: int, error: tuple[float, str] | None) -> 
     gpu, time_s = telemetry.gpus[index], telemetry.host["time_s"]
     if error:
         later = gpu["time_s"] > error[0]
-        returned = any(np.isfinite(gpu[name][later]).any() for name in GPU[1:])
+        returned = any(np.isfinite(gpu[name][later]).any() for name in GPU[1:4])
         return Loss(index, *error, returned)
-    after = time_s[time_s > gpu["time_s"][-1]]
+    after = time_s[time_s > telemetry.health[index].seen_s]
     return Loss(index, float(after[0]), "it is absent from the samples from then on", False) if len(after) else None

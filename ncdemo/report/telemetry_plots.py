@@ -6,11 +6,13 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from ncdemo.report.columns import decimate
-from ncdemo.report.figure import DASHES, NARROW, PAPER, SERIES, WIDE, Plot, drawing, panels, to_svg
+from ncdemo.report.figure import ALARM, DASHES, NARROW, PAPER, SERIES, WIDE, Plot, drawing, panels, to_svg
+from ncdemo.report.gpu_health import MOST_XIDS
 from ncdemo.report.read import Run
 from ncdemo.report.show import byte_unit
 
 HEIGHT, GAP = 66, 30
+SLOWED = "GPU slowed down by heat or hardware"
 SHARES = ("CPU busy, all cores (%)", "GPU utilisation (%)")
 HOST = (
     ("CPU busy, all cores (%)", ("cpu_pct",), ("",)),
@@ -44,7 +46,9 @@ def telemetry_plot(run: Run, colours: dict[str, int]) -> Plot | None:
     if not stack and not windows:
         return None
     ends = [float(np.nanmax(line.x)) for panel in stack for line in panel.lines if len(line.x)] + [end for _, _, end in windows]
-    caption = "Seconds since the run's start." + (" Shaded: the time in which each cell was measured." if windows else "")
+    caption = "Seconds since the run's start."
+    caption += " Shaded: the time in which each cell was measured." if windows else ""
+    caption += " Dashed: an XID." if _xids_of(run) else ""
 
     def draw(width: float) -> str:
         offset = 1 if windows else 0
@@ -56,6 +60,8 @@ def telemetry_plot(run: Run, colours: dict[str, int]) -> Plot | None:
             _panel(ax, panel)
             for key, start, end in windows:
                 ax.axvspan(start, end, color=SERIES[colours[key.subject] % 8], alpha=0.13, linewidth=0)
+            if panel.title.startswith("GPU"):
+                _xids(ax, run)
         if windows:
             _cells(axes[0], windows, colours, width)
         axes[-1].set_xlabel("time since start (s)")
@@ -85,6 +91,8 @@ def _machine(run: Run) -> list[Panel]:
     for title, field in GPU:
         lines = [_line(str(i), gpu["time_s"], gpu[field], i) for i, gpu in telemetry.gpus.items() if np.isfinite(gpu[field]).any()]
         found.append(_scaled(title, lines))
+    slowed = {i: gpu for i, gpu in telemetry.gpus.items() if np.nansum(gpu["slowed_pct"])}
+    found.append(Panel(SLOWED, [_line(str(i), gpu["time_s"], gpu["slowed_pct"] / 100, i) for i, gpu in slowed.items()]))
     for title, fields, labels in HOST:
         host = telemetry.host
         lines = [
@@ -117,7 +125,10 @@ def _panel(ax: Axes, panel: Panel) -> None:
             ax.plot(line.x, line.y, linewidth=1.3, color=colour, linestyle=dash, label=line.label, marker="." if len(line.x) == 1 else None)
     largest = max(float(np.nanmax(line.y)) for line in panel.lines)
     ax.yaxis.get_major_locator().set_params(nbins=3)
-    if panel.title in SHARES:
+    if panel.title == SLOWED:
+        ax.set_ylim(-0.08, 1.12)
+        ax.set_yticks([0, 1], ["no", "yes"])
+    elif panel.title in SHARES:
         ax.set_ylim(0, 104)
         ax.set_yticks([0, 50, 100])
     elif not panel.title.startswith("Loss"):
@@ -133,6 +144,16 @@ def _panel(ax: Axes, panel: Panel) -> None:
             columnspacing=0.8,
             handletextpad=0.4,
         )
+
+
+def _xids(ax: Axes, run: Run) -> None:
+    """Mark when the driver reported an error; the notes above the figure say which."""
+    for at_s in _xids_of(run):
+        ax.axvline(at_s, color=ALARM, linewidth=1, linestyle=(0, (2, 2)), zorder=2.5)
+
+
+def _xids_of(run: Run) -> list[float]:
+    return [at_s for health in run.telemetry.health.values() for at_s, _ in health.xids[:MOST_XIDS]] if run.telemetry else []
 
 
 def _cells(ax: Axes, windows: list, colours: dict[str, int], width: float) -> None:

@@ -10,7 +10,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Literal, Self
 
-from ncdemo.spec.result import Sample
+from ncdemo.spec.result import GpuSample, Sample
 
 LONGEST_GAP_S = 5.0
 """Between two samples: over a longer one the power isn't known, nor the counter at a moment within it."""
@@ -29,12 +29,17 @@ class Meter:
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """Return the meter of a run's samples; without the file, one that knows nothing. A torn last line is left out."""
+        """Return the meter of a run's samples; without the file, one that knows nothing.
+
+        A torn last line is left out, and a sample for which NVML was too busy.
+        """
         readings: list[tuple[float, float | None, float | None]] = []
         for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
             try:
                 sample = Sample(**json.loads(line))
             except ValueError:
+                continue
+            if sample.gpus and all(gpu == GpuSample(index=gpu.index) for gpu in sample.gpus):
                 continue
             readings.append((sample.time_s, _sum([gpu.power_w for gpu in sample.gpus]), _sum([gpu.energy_j for gpu in sample.gpus])))
         return cls(readings)

@@ -6,6 +6,7 @@ state = RunState(Path("runs/demo")); state.update(); state.step["loss"]
 import datetime
 import json
 import os
+import re
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -18,16 +19,21 @@ from ncdemo.spec.result import RunRecord
 
 TAIL_BYTES = 1 << 16
 """Longer than any sample: 16 GPUs take 10 kB."""
+HELD_S = 2.0
+"""What a sample lacks is taken from those of so long before it: at high rates most lack something."""
+XID = re.compile(rb'"xids": ?\[\d')
+"""In the line of a sample with an XID: only these are parsed, of maybe a million."""
 
 
 class Follow:
     """A JSON Lines file of which `new` returns what has come since it was last asked.
 
     A file that shrank or was replaced, as that of a run which goes on from a checkpoint, is begun again, and `again` is called first.
+    Lines in which `only` isn't found are passed over.
     """
 
-    def __init__(self, path: Path, again: Callable[[], None] = lambda: None) -> None:
-        self._path, self._at, self._again = path, 0, again
+    def __init__(self, path: Path, again: Callable[[], None] = lambda: None, *, only: re.Pattern[bytes] | None = None) -> None:
+        self._path, self._at, self._again, self._only = path, 0, again, only
         self._inode: int | None = None
 
     def new(self) -> Iterator[dict[str, Any]]:
@@ -44,7 +50,7 @@ class Follow:
                     if not line.endswith(b"\n"):
                         return
                     self._at += len(line)
-                    if (found := _record(line)) is not None:
+                    if (self._only is None or self._only.search(line)) and (found := _record(line)) is not None:
                         yield found
         except OSError:
             return
@@ -53,17 +59,30 @@ class Follow:
 def last_sample(path: Path) -> dict[str, Any] | None:
     """Return the newest whole Sample of samples.jsonl, read from its end; None without one.
 
-    At high rates most samples are too close to the one before for CPU, disk and network: these come from the second before it.
+    At high rates most samples are too close to the one before for CPU, disk and network, and slow fields of GPUs come once a second:
+    what it lacks is from the samples up to HELD_S before it.
     """
     newest: dict[str, Any] | None = None
     for sample in last_records(path):
         if newest is None:
             newest = sample
-        elif not any(value is None for value in newest.values()) or newest.get("time_s", 0.0) - sample.get("time_s", 0.0) > 1:
+        elif newest.get("time_s", 0.0) - sample.get("time_s", 0.0) > HELD_S:
             break
         else:
+            gpus = _gpus(newest.get("gpus"), sample.get("gpus"))
             newest |= {name: sample.get(name) for name, value in newest.items() if value is None}
+            newest |= {"gpus": gpus} if gpus else {}
     return newest
+
+
+def _gpus(newest: Any, before: Any) -> list[dict[str, Any]]:
+    """Return the newest rows with what only earlier ones have; one with an error stays as it is, and XIDs are of their sample."""
+    earlier = {row.get("index"): row for row in before or () if isinstance(row, dict)}
+    found = []
+    for row in newest or ():
+        known = {} if row.get("error") else earlier.get(row.get("index"), {})
+        found.append(row | {name: value for name, value in known.items() if row.get(name) is None and name not in ("error", "xids")})
+    return found
 
 
 def last_records(path: Path) -> Iterator[dict[str, Any]]:
@@ -106,11 +125,14 @@ class RunState:
         """Engine -> whether it went well -> how many."""
         self.sample: dict[str, Any] = {}
         """The last Sample."""
+        self.xids: dict[tuple[int, int], int] = {}
+        """GPU and XID -> how many."""
         self.progress_s = 0.0
         """When the last step, evaluation or request ended, on the run's clock."""
         self._steps = Follow(folder / "steps.jsonl", self.forget_steps)
         self._evals = Follow(folder / "evals.jsonl")
         self._requests = Follow(folder / "requests.jsonl", self.forget_requests)
+        self._xids = Follow(folder / "samples.jsonl", self.xids.clear, only=XID)
 
     def forget_steps(self) -> None:
         """Begin to count again: the file of the steps has begun again."""
@@ -130,6 +152,8 @@ class RunState:
             self._reached(evaluation.get("end_s"))
         for request in self._requests.new():
             self.on_request(request)
+        for sample in self._xids.new():
+            self.on_xids(sample)
         self.sample = last_sample(self.folder / "samples.jsonl") or self.sample
 
     def on_step(self, step: dict[str, Any]) -> None:
@@ -143,6 +167,11 @@ class RunState:
         counts = self.requests.setdefault(str(request.get("engine")), {True: 0, False: 0})
         counts[bool(request.get("ok"))] += 1
         self._reached(max([request.get("sent_s") or 0.0, *(request.get("chunk_s") or ())]))
+
+    def on_xids(self, sample: dict[str, Any]) -> None:
+        for gpu in sample.get("gpus") or ():
+            for xid in gpu.get("xids") or ():
+                self.xids[gpu["index"], xid] = self.xids.get((gpu["index"], xid), 0) + 1
 
     @property
     def running(self) -> bool:

@@ -1,11 +1,16 @@
 """Energy and money of a cell, by hand."""
 
+import json
+import threading
+import time
+from pathlib import Path
+
 import pytest
 
 from ncdemo.spec.common import Prices
 from ncdemo.spec.energy import Meter
 from ncdemo.spec.result import Cell
-from workloads.inference.cost import priced, with_energy
+from workloads.inference.cost import priced, settle, with_energy
 
 CELL = Cell(engine="a", model="m", concurrency=1, repeat=0, requests=1, failed=0, start_s=1.0, window_s=2.0, output_tokens=500)
 
@@ -18,6 +23,28 @@ def test_energy_of_the_window_and_per_token() -> None:
     assert with_energy(short, Meter([(0.0, 0.0, 0.0), (2.0, 400.0, 400.0), (4.0, 0.0, 400.0)])).energy_j is None
     unknown = with_energy(measured, Meter([]))
     assert (unknown.energy_j, unknown.energy_from, unknown.energy_j_per_token) == (None, None, None)
+
+
+def test_it_waits_for_the_samplers_last_line_and_not_for_ever(tmp_path: Path) -> None:
+    file, gpus = tmp_path / "samples.jsonl", [{"index": 0}]
+    file.write_text(json.dumps({"time_s": 1.0, "gpus": gpus}) + "\n")
+
+    def append() -> None:
+        with file.open("a") as lines:
+            lines.write(json.dumps({"time_s": 2.0, "gpus": gpus}) + "\n")
+
+    late = threading.Timer(0.3, append)
+    late.start()
+    began_s = time.monotonic()
+    settle(file, 1.5, 1.0)
+    assert 0.2 < time.monotonic() - began_s < 1.5
+    began_s = time.monotonic()
+    settle(file, 99.0, 0.1)
+    assert 1 < time.monotonic() - began_s < 2
+    file.write_text(json.dumps({"time_s": 1.0, "gpus": []}) + "\n")
+    began_s = time.monotonic()
+    settle(file, 99.0, 1.0)
+    assert time.monotonic() - began_s < 0.5, "without GPUs there is nothing to wait for"
 
 
 def test_a_node_by_the_hour_to_tokens_by_the_million() -> None:

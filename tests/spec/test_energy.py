@@ -43,6 +43,7 @@ def test_all_gpus_are_added_and_a_torn_line_is_left_out(tmp_path: Path) -> None:
     lines = [
         {"time_s": 0.0, "gpus": [{"index": 0, "power_w": 100.0, "energy_j": 7.0}, {"index": 1, "power_w": 50.0, "energy_j": 1.0}]},
         {"time_s": 2.0, "gpus": [{"index": 0, "power_w": 100.0, "energy_j": 210.0}, {"index": 1, "error": "lost"}]},
+        {"time_s": 2.1, "gpus": [{"index": 0}, {"index": 1}]},  # NVML was busy
         {"time_s": 3.0, "gpus": [{"index": 0, "power_w": 100.0, "energy_j": 307.0}, {"index": 1, "power_w": 50.0, "energy_j": 151.0}]},
     ]
     file = tmp_path / "samples.jsonl"

@@ -17,7 +17,7 @@ from ncdemo.spec.result import BenchResult, Cell, Gates, RequestRecord, SearchRe
 from ncdemo.spec.sweep import PlannedCell, cells, searches
 from workloads.data.models import load_tokenizer
 from workloads.inference.asked import Asked, asked
-from workloads.inference.cost import priced, with_energy
+from workloads.inference.cost import priced, settle, with_energy
 from workloads.inference.frameworks import engine_version
 from workloads.inference.frameworks.base import Answer
 from workloads.inference.ledger import Ledger
@@ -59,7 +59,7 @@ class Sweep:
                     self._cell(stage, plan)
             for first in searches(self._spec):
                 self._search(stage, first)
-            self._run.bench = self._result(stage, Meter.read(self._run.folder / "samples.jsonl"))
+            self._run.bench = self._result(stage, self._meter())
         measured = list(self._ledger.done.values())
         if measured and all(one.error for one in measured):
             first = measured[0]
@@ -171,6 +171,12 @@ class Sweep:
                 if who == " ".join(filter(None, (r.engine, r.model, r.variant))):
                     ids[r.index] = r.token_ids
         return found
+
+    def _meter(self) -> Meter:
+        samples, hz = self._run.folder / "samples.jsonl", self._spec.telemetry.sample_hz
+        if hz:
+            settle(samples, self._run.now(), 1 / hz)
+        return Meter.read(samples)
 
     def _result(self, stage: Stage, meter: Meter | None = None) -> BenchResult:
         """Sum up what is measured so far, so that an interrupted benchmark keeps its cells."""

@@ -9,6 +9,8 @@ values bounded: GPU index, percentile, status, reason, and of a benchmark its mo
 from typing import Literal, NamedTuple
 
 PERCENTILES = ("p50", "p90", "p99")
+SLOWDOWNS = ("power_cap", "hw_slowdown", "sw_thermal", "hw_thermal", "hw_power_brake")
+"""Throttle reasons that slow a busy GPU; the others say that it idles or does what it was told."""
 STATUSES = ("running", "finished", "failed", "interrupted")
 
 
@@ -76,5 +78,14 @@ NAMES: dict[str, Name] = {
     "ncdemo_gpu_energy_joules_total": Name("counter", "The GPU's own energy counter since its driver was loaded.", GPU),
     "ncdemo_gpu_temperature_celsius": Name("gauge", "Temperature of the GPU.", GPU),
     "ncdemo_gpu_sm_clock_hertz": Name("gauge", "Clock of the streaming multiprocessors.", GPU),
+    "ncdemo_gpu_memory_clock_hertz": Name("gauge", "Clock of the GPU's memory.", GPU),
+    "ncdemo_gpu_throttled": Name("gauge", "1 while this reason keeps the GPU's clocks down, else 0.", (*GPU, "reason")),
+    "ncdemo_gpu_xid_errors_total": Name("counter", "XIDs that the driver reported since the run began.", (*GPU, "xid")),
+    "ncdemo_gpu_ecc_corrected_errors_total": Name("counter", "Corrected memory errors since the driver was loaded.", GPU),
+    "ncdemo_gpu_ecc_uncorrected_errors_total": Name("counter", "Uncorrected memory errors since the driver was loaded.", GPU),
+    "ncdemo_gpu_pcie_transmit_bytes_per_second": Name("gauge", "Sent by the GPU over PCIe, seen for 20 ms.", GPU),
+    "ncdemo_gpu_pcie_receive_bytes_per_second": Name("gauge", "Received by the GPU over PCIe, seen for 20 ms.", GPU),
+    "ncdemo_gpu_nvlink_transmit_bytes_total": Name("counter", "Payload sent over all NVLinks since the driver was loaded.", GPU),
+    "ncdemo_gpu_nvlink_receive_bytes_total": Name("counter", "Payload received over all NVLinks since the driver was loaded.", GPU),
     "ncdemo_export_dropped_series": Name("gauge", "Series left out because a run has more than its bound."),
 }

@@ -13,7 +13,7 @@ from typing import Any
 from ncdemo.spec.follow import RunState
 from ncdemo.spec.result import Cell
 from ncdemo.spec.run_folder import EVICTED_FILE
-from workloads.metrics.exporters.names import NAMES, PERCENTILES, STATUSES
+from workloads.metrics.exporters.names import NAMES, PERCENTILES, SLOWDOWNS, STATUSES
 
 JOB = "ncdemo"
 MOST_SERIES = 500
@@ -63,6 +63,13 @@ GPU = {
     "energy_j": ("ncdemo_gpu_energy_joules_total", 1),
     "temperature_c": ("ncdemo_gpu_temperature_celsius", 1),
     "sm_clock_hz": ("ncdemo_gpu_sm_clock_hertz", 1),
+    "memory_clock_hz": ("ncdemo_gpu_memory_clock_hertz", 1),
+    "ecc_corrected": ("ncdemo_gpu_ecc_corrected_errors_total", 1),
+    "ecc_uncorrected": ("ncdemo_gpu_ecc_uncorrected_errors_total", 1),
+    "pcie_tx_bytes_per_s": ("ncdemo_gpu_pcie_transmit_bytes_per_second", 1),
+    "pcie_rx_bytes_per_s": ("ncdemo_gpu_pcie_receive_bytes_per_second", 1),
+    "nvlink_tx_bytes": ("ncdemo_gpu_nvlink_transmit_bytes_total", 1),
+    "nvlink_rx_bytes": ("ncdemo_gpu_nvlink_receive_bytes_total", 1),
 }
 
 
@@ -115,6 +122,8 @@ def groups(state: RunState, instance: str) -> list[Group]:
             group.add("ncdemo_bench_requests_total", count, outcome="ok" if ok else "failed")
         _cells(group, [cell for cell in record.bench.cells if cell.engine == engine] if record.bench else [])
     _machine(run, state.sample)
+    for (gpu, xid), count in state.xids.items():
+        run.add("ncdemo_gpu_xid_errors_total", count, gpu=gpu, xid=xid)
     found = [run, *engines.values()]
     for group in found:
         group.series = 0  # room for this one
@@ -220,6 +229,9 @@ def _machine(group: Group, sample: dict[str, Any]) -> None:
         group.add("ncdemo_gpu_up", gpu.get("error") is None, gpu=gpu["index"])
         for name, (metric, scale) in GPU.items():
             group.add(metric, _scaled(gpu.get(name), scale), gpu=gpu["index"])
+        if (reasons := gpu.get("throttle_reasons")) is not None:
+            for reason in SLOWDOWNS:
+                group.add("ncdemo_gpu_throttled", reason in reasons, gpu=gpu["index"], reason=reason)
 
 
 def _scaled(value: float | None, scale: float) -> float | None:
