@@ -130,6 +130,27 @@ def test_an_endpoint_that_dies_fails_its_cells_and_the_sweep_ends_in_order(
     assert done.record.status == "finished"
 
 
+def test_an_endpoint_that_ends_answers_itself_is_flagged_with_the_counts(swept: Callable[..., Swept], endpoint: Callable[..., str]) -> None:
+    done = swept(engines=["openai"], url=endpoint("--own-length", "4"))
+    (cell,) = done.cells
+    assert (cell.failed, cell.equal_output_tokens, cell.output_tokens, cell.asked_output_tokens) == (0, False, 24 * 4, 24 * 6)
+    assert "output tokens differ from what was asked for: 96 instead of 144" in flags(cell)
+
+
+def test_an_endpoint_that_knows_no_ignore_eos_says_what_to_do(swept: Callable[..., Swept], endpoint: Callable[..., str]) -> None:
+    url = endpoint("--strict")
+    done = swept(engines=["openai"], url=url)
+    assert (done.record.status, done.cells[0].failure) == ("failed", "http_4xx")
+    assert "Unrecognized request argument supplied: ignore_eos" in done.cells[0].error
+    assert done.cells[0].error.endswith("this endpoint can't be made to give exact lengths: set sampling.ignore_eos: false")
+
+
+def test_without_ignore_eos_a_strict_endpoint_answers(swept: Callable[..., Swept], endpoint: Callable[..., str]) -> None:
+    (cell,) = swept(engines=["openai"], url=endpoint("--strict"), sampling={"max_new_tokens": 6, "ignore_eos": False}).cells
+    assert (cell.failed, cell.equal_output_tokens, cell.gates.asked_tokens) == (0, None, "6 at most")
+    assert cell.equal_prompt_tokens is True
+
+
 def test_an_endpoint_that_is_not_there_is_one_clear_error(swept: Callable[..., Swept]) -> None:
     done = swept(engines=["openai"], url="http://127.0.0.1:9", concurrency=[1])
     assert done.code != 0

@@ -44,4 +44,6 @@ def serve(path: str, settings: Settings, port: int) -> Serve:
         metrics="/prometheus/metrics",
         metrics_prefix="trtllm_",
         prefix_cache="on" if settings.prefix_cache else "off",
+        # A chunk may hold several tokens; a running count says how many. It forbids fields that it doesn't know.
+        fields=(("stream_options", {"include_usage": True, "continuous_usage_stats": True}),),
     )
