@@ -21,10 +21,13 @@ class Prompts(Spec):
     """What is asked."""
 
     file: NonEmpty = "prompts/jobs.jsonl"
-    """JSON Lines with `prompt` (text) or `messages`, and perhaps `reference`, the right answer; a path from the working
-    directory, else from the ncdemo checkout."""
+    """JSON Lines, JSON or parquet; each row has `prompt` (text), `messages`, ShareGPT's `conversations` or `instruction`, and perhaps
+    `reference`, the right answer. A conversation is asked up to its last user turn. A path from the working directory, else from
+    the ncdemo checkout."""
     count: PositiveInt = 16
     """Requests per cell; the file is repeated when it is shorter."""
+    unusable_rows: Literal["stop", "skip"] = "stop"
+    """A row that is broken, or too long for max_model_len: `stop` says which and ends the run, `skip` leaves it out and counts it."""
 
 
 class Sampling(Spec):

@@ -8,17 +8,18 @@ from typing import Any
 from ncdemo.spec.base import SpecError
 from ncdemo.spec.bench import BenchSpec
 from ncdemo.spec.paths import PACKAGE
+from ncdemo.spec.result import PromptRows
 from ncdemo.spec.sweep import PlannedCell
 from ncdemo.spec.traffic import Load, Trace
 from workloads.inference.frameworks.base import Params, Prompt
 from workloads.inference.load.synthesize import synthesize
 from workloads.inference.load.traces import fitting, read_trace
-from workloads.inference.prompts import load_prompts, load_references, prompt_hash
+from workloads.inference.prompts import load_prompts, prompt_hash
 
 
 @dataclass(frozen=True)
 class Asked:
-    """All sequences have one entry per request."""
+    """Sequences have one entry per request."""
 
     prompts: Sequence[Prompt]
     references: Sequence[str | None]
@@ -26,6 +27,8 @@ class Asked:
     """Of each request, at most (exactly, with ignore_eos)."""
     offsets_s: Sequence[float] | None = None
     """When a trace sent them; None: the load says when."""
+    rows: PromptRows | None = None
+    """Of a file of prompts: how many were used and skipped."""
 
     @property
     def hash(self) -> str:
@@ -56,8 +59,8 @@ def asked(spec: BenchSpec, cell: PlannedCell, tokenizer: Any) -> Asked:
     if cell.lengths:
         made = synthesize(tokenizer, [cell.lengths.input_tokens] * count, spec.sampling.seed)
         return Asked([m.prompt for m in made], [None] * count, [cell.lengths.output_tokens] * count)
-    prompts = load_prompts(spec.prompts, tokenizer, spec.max_model_len - spec.sampling.max_new_tokens)
-    return Asked(prompts, load_references(spec.prompts), [spec.sampling.max_new_tokens] * count)
+    loaded = load_prompts(spec.prompts, tokenizer, spec.max_model_len - spec.sampling.max_new_tokens)
+    return Asked(loaded.prompts, loaded.references, [spec.sampling.max_new_tokens] * count, rows=loaded.rows)
 
 
 def params(spec: BenchSpec, load: Load, max_new_tokens: int) -> Params:
