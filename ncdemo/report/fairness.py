@@ -35,6 +35,8 @@ def flags(cell: Cell) -> list[str]:
         )
     if cell.gates and cell.gates.prefix_cache == "unknown":
         found.append("whether a prefix cache answered is not known")
+    if cell.gates and cell.gates.prefix_cache == "on":
+        found.append("a prefix cache was on and could not be emptied before the cell")
     return found
 
 

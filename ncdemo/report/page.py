@@ -116,6 +116,7 @@ def bench(run: Run, colours: dict[str, int]) -> dict[str, Any]:
         "costs": tables.costs(run),
         "cells": rows,
         "models": len({row["model"] for row in rows}),
+        "model": rows[0]["model"] if len({row["model"] for row in rows}) == 1 else None,
         "flagged": sum(bool(row["flags"]) for row in rows),
         "repeats": repeats,
         "comparisons": tables.comparisons(run),

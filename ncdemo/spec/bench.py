@@ -93,6 +93,9 @@ class BenchSpec(Spec):
     """GPUs that share each layer; a dimension of the sweep."""
     max_model_len: int = Field(default=2048, ge=16)
     """Prompt and output tokens of one request, at most; the same for every engine."""
+    prefix_cache: bool = False
+    """True: engines keep what they computed of a prompt for others that begin alike, and are emptied before each cell, where they can
+    be. Needs mode: server; of use where prompts share beginnings, as in Mooncake's traces."""
     memory_fraction: float = Field(default=0.4, gt=0, lt=1)
     """Share of the GPU's memory each engine may take; engines stay loaded side by side while their shares fit in 1."""
     prices: Prices | None = None
@@ -169,6 +172,8 @@ class BenchSpec(Spec):
             raise ValueError("url is for engine openai, which needs it: an endpoint that runs already; add the one that is missing")
         if outside and self.mode != "server":
             raise ValueError("engines: openai is an endpoint, so it needs mode: server; set it")
+        if self.prefix_cache and self.mode != "server":
+            raise ValueError("prefix_cache needs mode: server, as an engine of ours can't be emptied between cells; set it, or remove it")
         if len(self.tensor_parallel_sizes) > 1 and self.mode != "server":
             raise ValueError("tensor_parallel_sizes needs mode: server for more than one size; set it, or give one size")
         return self

@@ -186,7 +186,8 @@ class Gates(Record):
     memory_fraction: float
     warmup_requests: int
     prefix_cache: str
-    """How it was kept from answering: off, reset or distinct prompts; 'unknown' for an endpoint of others."""
+    """How it was kept from answering: off, reset (emptied before the cell) or distinct prompts; 'on' where it can't be emptied;
+    'unknown' for an endpoint of others."""
 
 
 class Client(Record):

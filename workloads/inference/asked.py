@@ -12,7 +12,7 @@ from ncdemo.spec.result import PromptRows
 from ncdemo.spec.sweep import PlannedCell
 from ncdemo.spec.traffic import Load, Trace
 from workloads.inference.frameworks.base import Params, Prompt
-from workloads.inference.load.synthesize import synthesize
+from workloads.inference.load.synthesize import synthesize, synthesize_shared
 from workloads.inference.load.traces import fitting, read_trace
 from workloads.inference.prompts import load_prompts, prompt_hash
 
@@ -77,5 +77,8 @@ def _replayed(spec: BenchSpec, trace: Trace, tokenizer: Any) -> Asked:
     rows = fitting(read_trace(path), spec.max_model_len)[: spec.prompts.count]
     if not rows:
         raise SpecError(f"trace.file = {trace.file!r}: no request fits in max_model_len = {spec.max_model_len}; raise it")
-    made = synthesize(tokenizer, [row.prompt_tokens for row in rows], spec.sampling.seed)
+    if any(row.block_ids for row in rows):
+        made = synthesize_shared(tokenizer, rows, spec.sampling.seed)
+    else:
+        made = synthesize(tokenizer, [row.prompt_tokens for row in rows], spec.sampling.seed)
     return Asked([m.prompt for m in made], [None] * len(rows), [row.output_tokens for row in rows], [row.offset_s for row in rows])
