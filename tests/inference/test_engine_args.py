@@ -80,6 +80,8 @@ def test_every_field_of_a_request_is_the_engines(engine: str, temperature: float
     # Equal lengths by ignore_eos alone: beside min_tokens vLLM, SGLang and TensorRT-LLM forbid a token.
     assert (sent["ignore_eos"], sent.get("min_tokens", 0), sent["max_tokens"]) == (True, 0, 64)
     assert sent.get("input_ids", sent.get("prompt")) == [5, 6]
+    if engine == "tensorrt_llm":
+        assert (sent["repetition_penalty"], sent["top_p"], sent["top_k"]) == (1.0, 1.0, 0), "no defaults of the model's own"
     if engine == "lmdeploy":
         assert target.path == "/generate"
         assert (sent["temperature"], sent["top_k"]) == ((1.0, 1) if temperature == 0 else (0.7, 0))
