@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from ncdemo.spec import SpecError
+from ncdemo.spec import BenchSpec, SpecError
 from ncdemo.spec.bench import Prompts
 from ncdemo.spec.result import PromptRows
 from workloads.inference.prompts import load_prompts, prompt_hash
@@ -124,3 +124,8 @@ def test_prompts_repeat_to_the_count(tokenizer) -> None:
     assert len(prompts) == 20
     assert prompts[16].token_ids == prompts[0].token_ids
     assert prompt_hash(prompts) == prompt_hash(load_prompts(shipped, tokenizer, 1000).prompts)
+
+
+def test_a_prefix_cache_is_a_servers() -> None:
+    with pytest.raises(ValueError, match="prefix_cache needs mode: server, as an engine of ours can't be emptied between cells; set it"):
+        BenchSpec(prefix_cache=True)

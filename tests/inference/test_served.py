@@ -11,7 +11,7 @@ import pytest
 
 from ncdemo.report.fairness import flags
 from ncdemo.spec import BenchSpec, dump_spec
-from ncdemo.spec.result import Cell, RequestRecord, RunRecord
+from ncdemo.spec.result import Cell, PromptRows, RequestRecord, RunRecord
 from workloads.inference.load.canned.faults import FAULTS
 
 SPEC = {
@@ -99,6 +99,32 @@ def test_a_trace_is_replayed_with_its_own_lengths(swept: Callable[..., Swept], t
         True,
         "the trace's own exactly",
     )
+
+
+def test_a_trace_with_shared_beginnings_and_a_cache_that_is_not_known(
+    swept: Callable[..., Swept], endpoint: Callable[..., str], tmp_path: Path
+) -> None:
+    rows = [{"timestamp": 10 * i, "input_length": 1500, "output_length": 3, "hash_ids": [7, 8, 100 + i]} for i in range(3)]
+    trace = tmp_path / "trace.jsonl"
+    trace.write_text("\n".join(map(json.dumps, rows)))
+    changes = {"trace": {"file": str(trace)}, "prefix_cache": True, "max_model_len": 2048, "concurrency": None}
+    done = swept(engines=["openai"], url=endpoint(), **changes)
+    assert done.code == 0, done.said
+    assert [(r.prompt_tokens, r.server_prompt_tokens, r.output_tokens) for r in done.requests] == [(1500, 1500, 3)] * 3
+    assert (done.cells[0].gates.prefix_cache, done.record.bench.prompt_rows) == ("unknown", None)
+
+
+def test_a_chat_data_set_is_asked_and_its_broken_rows_counted(swept: Callable[..., Swept], tmp_path: Path) -> None:
+    file = tmp_path / "sharegpt.json"
+    ask = {"from": "human", "value": "Name a colour."}
+    file.write_text(
+        json.dumps([{"conversations": [ask, {"from": "gpt", "value": "Blue."}]}, {"conversations": []}, {"conversations": [ask]}])
+    )
+    done = swept(prompts={"file": str(file), "count": 4, "unusable_rows": "skip"})
+    assert done.code == 0, done.said
+    assert len({r.prompt_tokens for r in done.requests}) == 1
+    assert done.record.bench.prompt_rows == PromptRows(read=3, used=2, skipped={"no_prompt": 1})
+    assert done.cells[0].equal_prompt_tokens is True
 
 
 def test_a_thousand_faults_lose_no_record(swept: Callable[..., Swept], endpoint: Callable[..., str]) -> None:
