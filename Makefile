@@ -22,10 +22,10 @@ test-ui:
 	@scripts/setup_env.sh --extra mlflow --venv .venv-mlflow
 	@.venv-mlflow/bin/python -m pytest tests/cli/test_ui.py
 
-# SGLang's real server without a GPU: an environment of its own, 3 GB; four to six minutes on two cores.
+# SGLang's real engine and server without a GPU: an environment of its own, 3 GB; four to six minutes on two cores.
 test-sglang: setup
 	@scripts/setup_sglang_cpu.sh
-	@.venv/bin/python -m pytest -m slow -s tests/inference/test_sglang_server.py
+	@.venv/bin/python -m pytest -m slow -s tests/inference/test_sglang_offline.py tests/inference/test_sglang_server.py
 
 # The Dockerfile built and run without Docker; as root, with Debian's buildah and mmdebstrap.
 test-image: setup

@@ -1,10 +1,11 @@
-"""Read the option names of an engine's server from its own source, without importing it, into tests/golden/engine_args.
+"""Read an engine's option names and signatures from its own source, without importing it, into tests/golden/engine_args.
 
     pip install --no-deps --target .cache/engine-args/sglang sglang==0.5.23
     python scripts/engine_args.py sglang 0.5.23 .cache/engine-args/sglang/sglang/srt
 
 Options are the `--names` in calls of add_argument, Arg and click.option, in `aliases` lists, and the fields of SGLang's (`name: A[...]`)
-and vLLM's (`class FrontendArgs`) argument classes. A renewed golden shows what the new version renamed; the tests then hold our commands to it.
+and vLLM's (`class FrontendArgs`) argument classes. Signatures are of what our adapters call and of the bodies they send: parameters of
+functions, fields of classes. A renewed golden shows what the new version renamed; the tests then hold our commands to it.
 """
 
 import ast
@@ -13,6 +14,20 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+SIGNATURES = {
+    "vllm": ("entrypoints/openai/completion/protocol.py:CompletionRequest", "sampling_params.py:SamplingParams"),
+    "sglang": (
+        "srt/entrypoints/openai/protocol.py:CompletionRequest", "srt/entrypoints/engine.py:Engine.async_generate",
+        "srt/sampling/sampling_params.py:SamplingParams", "srt/server_args.py:prepare_server_args",
+    ),
+    "lmdeploy": (
+        "api.py:pipeline", "messages.py:TurbomindEngineConfig", "messages.py:GenerationConfig", "pipeline.py:Pipeline.session",
+        "serve/core/async_engine.py:AsyncEngine.preprocess", "serve/core/async_engine.py:AsyncEngine.generate",
+        "serve/core/async_engine.py:GenOut", "serve/openai/protocol.py:GenerateReqInput", "serve/openai/protocol.py:GenerateReqOutput",
+        "serve/openai/protocol.py:GenerateReqMetaOutput",
+    ),
+}  # fmt: skip
+"""Engine -> FILE:NAME below the folder of its package."""
 GOLDEN = Path(__file__).resolve().parent.parent / "tests" / "golden" / "engine_args"
 
 
@@ -30,6 +45,32 @@ def options(source: str) -> Iterator[str]:
             yield from ("--" + f.target.id.replace("_", "-") for f in fields if whole or _is_argument(f.annotation))
 
 
+def signature(source: str, name: str) -> list[str]:
+    """Return the parameters of a function or method, self aside, or the fields of a class."""
+    node: ast.AST = ast.parse(source)
+    for part in name.split("."):
+        node = next(n for n in ast.walk(node) if isinstance(n, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and n.name == part)
+    if isinstance(node, ast.ClassDef):
+        return [f.target.id for f in node.body if isinstance(f, ast.AnnAssign) and isinstance(f.target, ast.Name)]
+    arguments = node.args
+    return [a.arg for a in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs) if a.arg != "self"]
+
+
+def signatures(engine: str, package: Path) -> dict[str, list[str]]:
+    """Return {FILE:NAME: names} of an engine, from the folder of its package."""
+    found = {}
+    for key in SIGNATURES[engine]:
+        file, _, name = key.partition(":")
+        found[key] = signature((package / file).read_text(encoding="utf-8"), name)
+    return found
+
+
+def _package(path: Path) -> Path:
+    """Return the outermost folder around a path that is a package."""
+    folders = [p for p in (path, *path.parents) if (p / "__init__.py").is_file()]
+    return folders[-1]
+
+
 def _is_argument(annotation: ast.expr) -> bool:
     return isinstance(annotation, ast.Subscript) and getattr(annotation.value, "id", "") == "A"
 
@@ -43,7 +84,10 @@ def main() -> None:
     files = [file for path in map(Path, paths) for file in (sorted(path.rglob("*.py")) if path.is_dir() else [path])]
     found = sorted({name for file in files for name in options(file.read_text(encoding="utf-8"))})
     GOLDEN.mkdir(parents=True, exist_ok=True)
-    (GOLDEN / f"{engine}.json").write_text(json.dumps({"version": version, "options": found}, indent=1) + "\n")
+    golden = {"version": version, "options": found}
+    if engine in SIGNATURES:
+        golden["signatures"] = signatures(engine, _package(Path(paths[0]).resolve()))
+    (GOLDEN / f"{engine}.json").write_text(json.dumps(golden, indent=1) + "\n")
     print(f"{engine} {version}: {len(found)} options")
 
 

@@ -23,7 +23,10 @@ def flags(cell: Cell) -> list[str]:
     if cell.failed:
         found.append(f"{cell.failed} of {cell.requests} requests failed")
     if cell.equal_output_tokens is False:
-        found.append("output tokens differ from what was asked for")
+        of = "" if cell.asked_output_tokens is None else f": {cell.output_tokens} instead of {cell.asked_output_tokens}"
+        found.append(f"output tokens differ from what was asked for{of}")
+    if cell.equal_prompt_tokens is False:
+        found.append("the server counted other prompt tokens than it was sent")
     if cell.token_agreement is not None and cell.token_agreement < AGREEMENT_FLOOR:
         found.append(f"only {cell.token_agreement * 100:.1f} % of tokens agree with the first engine")
     if cell.client and cell.client.headroom is not None and cell.client.headroom < HEADROOM_FLOOR:
@@ -32,6 +35,8 @@ def flags(cell: Cell) -> list[str]:
         )
     if cell.gates and cell.gates.prefix_cache == "unknown":
         found.append("whether a prefix cache answered is not known")
+    if cell.gates and cell.gates.prefix_cache == "on":
+        found.append("a prefix cache was on and could not be emptied before the cell")
     return found
 
 

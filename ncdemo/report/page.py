@@ -17,6 +17,7 @@ from ncdemo.report.read import Run
 from ncdemo.report.show import duration, number, printable
 from ncdemo.report.telemetry_plots import telemetry_plot
 from ncdemo.report.train_plots import train_plots
+from ncdemo.spec.result import BenchResult
 
 STATUS = {"finished": "✓", "failed": "✕", "interrupted": "!", "running": "…", "unknown": "?"}
 
@@ -116,13 +117,23 @@ def bench(run: Run, colours: dict[str, int]) -> dict[str, Any]:
         "costs": tables.costs(run),
         "cells": rows,
         "models": len({row["model"] for row in rows}),
+        "model": rows[0]["model"] if len({row["model"] for row in rows}) == 1 else None,
         "flagged": sum(bool(row["flags"]) for row in rows),
         "repeats": repeats,
         "comparisons": tables.comparisons(run),
         "failures": tables.failures(run),
         "load_times": [(name, duration(seconds)) for name, seconds in result.load_time_s.items()] if result else [],
-        "prompts": f"{number(result.prompt_tokens)} prompt tokens, hash {result.prompt_hash[:12]}" if result else None,
+        "prompts": _prompts(result) if result else None,
     }
+
+
+def _prompts(result: BenchResult) -> str:
+    found = f"{number(result.prompt_tokens)} prompt tokens, hash {result.prompt_hash[:12]}"
+    rows = result.prompt_rows
+    if rows and rows.skipped:
+        left_out = ", ".join(f"{count} {kind}" for kind, count in rows.skipped.items())
+        found += f"; {number(rows.used)} of {number(rows.read)} rows read were used, skipped: {left_out}"
+    return found
 
 
 def timeline(run: Run, colours: dict[str, int]) -> dict[str, Any]:

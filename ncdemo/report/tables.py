@@ -1,5 +1,6 @@
 """The numbers of the page as rows of text: training results, cells, environment, and what differs between specs."""
 
+from collections.abc import Sequence
 from statistics import median
 from typing import Any
 
@@ -8,6 +9,26 @@ from ncdemo.report.read import Run
 from ncdemo.report.show import NOT_MEASURED, UNBOUND, duration, number, percent, size
 from ncdemo.spec.result import Cell, Distribution
 
+COMPARISONS = (("Model", ""), ("Load", "n"), ("Engines", ""), ("Median ratio", "n"), ("Interval", ""), ("Repeats", "n"), ("Difference", ""))
+SEARCHES = (
+    ("Engine", ""),
+    ("Model", ""),
+    ("Lengths", ""),
+    ("Good (req/s)", "n"),
+    ("No longer good (req/s)", "n"),
+    ("Cells", "n"),
+    ("Ended because", ""),
+)
+COSTS = (
+    ("Engine", ""),
+    ("Model", ""),
+    ("Load", "n"),
+    ("USD per million tokens", "n"),
+    ("The same on spot", "n"),
+    ("J per token", "n"),
+    ("Fairness", ""),
+)
+FAILURES = (("Engine", ""), ("Model", ""), ("Load", "n"), ("Repeat", "n"), ("Times", "n"), ("Reason", "wide"))
 Table = list[tuple[str, list[str]]]
 """A name and one text per run."""
 
@@ -82,25 +103,38 @@ def _percentiles(found: Distribution | None) -> list[str]:
     return [UNBOUND if p is None else number(p * 1e3, 3) for p in (found.p50, found.p90, found.p99)]
 
 
-def comparisons(run: Run) -> list[list[str]]:
+def without_silent(heads: Sequence[tuple[str, str]], rows: list[list[str]]) -> dict[str, Any]:
+    """Return heads (name and CSS class) and rows of (text, class) without the columns that tell no row from another.
+
+    Those are columns in which nothing stands, or nothing was measured, and a single model: the page names it above.
+    """
+    told = [set(column) for column in zip(*rows, strict=True)]
+    kept = [
+        i for i, (name, _) in enumerate(heads) if not told or not (told[i] <= {"", NOT_MEASURED} or (name == "Model" and len(told[i]) == 1))
+    ]
+    return {"heads": [heads[i] for i in kept], "rows": [[(row[i], heads[i][1]) for i in kept] for row in rows]}
+
+
+def comparisons(run: Run) -> dict[str, Any]:
     """Return every engine against the first, with the interval that the repeats allow."""
     rows = []
     for c in compare(run.record.bench.cells if run.record and run.record.bench else []):
         between = f"{number(c.low)} to {number(c.high)}" if c.low is not None else ""
         ratio = f"{number(c.ratio)} ×" if c.ratio is not None else NOT_MEASURED
         rows.append([c.model, c.load, f"{c.engine} / {c.base}", ratio, between, str(c.repeats), c.verdict])
-    return rows
+    return without_silent(COMPARISONS, rows)
 
 
-def searches(run: Run) -> list[list[str]]:
+def searches(run: Run) -> dict[str, Any]:
     """Return where each search for the highest rate ended."""
     found = run.record.bench.searches if run.record and run.record.bench else []
-    return [
+    rows = [
         [s.subject, s.model, s.lengths or "", number(s.max_goodput_rate_rps), number(s.above_rps), str(s.runs), s.reason] for s in found
     ]
+    return without_silent(SEARCHES, rows)
 
 
-def costs(run: Run) -> list[list[str]]:
+def costs(run: Run) -> dict[str, Any]:
     """Return what tokens cost, median over the repeats of a subject and load; nothing where no cell knows a price or the power."""
     found = run.record.bench.cells if run.record and run.record.bench else []
     rows = []
@@ -113,7 +147,7 @@ def costs(run: Run) -> list[list[str]]:
         between = f"{number(min(s[0] for s in spot))} to {number(max(s[1] for s in spot))}" if spot else NOT_MEASURED
         flag = "not comparable: a cell fails a gate" if any(flags(c) for c in group) else ""
         rows.append([subject, model, load, number(usd), between, number(joules), flag])
-    return rows
+    return without_silent(COSTS, rows)
 
 
 def _middle(values: list[float | None]) -> float | None:
@@ -121,13 +155,14 @@ def _middle(values: list[float | None]) -> float | None:
     return median(known) if known else None
 
 
-def failures(run: Run) -> list[list[str]]:
+def failures(run: Run) -> dict[str, Any]:
     """Return each distinct error of requests with how often it came, from requests.jsonl."""
-    return [
+    rows = [
         [key.subject, key.model, key.load, str(key.repeat), str(count), message]
         for key, cell in run.cells.items()
         for message, count in cell.errors.most_common(3)
     ]
+    return without_silent(FAILURES, rows)
 
 
 def environment(runs: list[Run]) -> list[tuple[str, Table]]:

@@ -21,10 +21,13 @@ class Prompts(Spec):
     """What is asked."""
 
     file: NonEmpty = "prompts/jobs.jsonl"
-    """JSON Lines with `prompt` (text) or `messages`, and perhaps `reference`, the right answer; a path from the working
-    directory, else from the ncdemo checkout."""
+    """JSON Lines, JSON or parquet; each row has `prompt` (text), `messages`, ShareGPT's `conversations` or `instruction`, and perhaps
+    `reference`, the right answer. A conversation is asked up to its last user turn. A path from the working directory, else from
+    the ncdemo checkout."""
     count: PositiveInt = 16
     """Requests per cell; the file is repeated when it is shorter."""
+    unusable_rows: Literal["stop", "skip"] = "stop"
+    """A row that is broken, or too long for max_model_len: `stop` says which and ends the run, `skip` leaves it out and counts it."""
 
 
 class Sampling(Spec):
@@ -90,6 +93,9 @@ class BenchSpec(Spec):
     """GPUs that share each layer; a dimension of the sweep."""
     max_model_len: int = Field(default=2048, ge=16)
     """Prompt and output tokens of one request, at most; the same for every engine."""
+    prefix_cache: bool = False
+    """True: engines keep what they computed of a prompt for others that begin alike, and are emptied before each cell, where they can
+    be. Needs mode: server; of use where prompts share beginnings, as in Mooncake's traces."""
     memory_fraction: float = Field(default=0.4, gt=0, lt=1)
     """Share of the GPU's memory each engine may take; engines stay loaded side by side while their shares fit in 1."""
     prices: Prices | None = None
@@ -166,6 +172,8 @@ class BenchSpec(Spec):
             raise ValueError("url is for engine openai, which needs it: an endpoint that runs already; add the one that is missing")
         if outside and self.mode != "server":
             raise ValueError("engines: openai is an endpoint, so it needs mode: server; set it")
+        if self.prefix_cache and self.mode != "server":
+            raise ValueError("prefix_cache needs mode: server, as an engine of ours can't be emptied between cells; set it, or remove it")
         if len(self.tensor_parallel_sizes) > 1 and self.mode != "server":
             raise ValueError("tensor_parallel_sizes needs mode: server for more than one size; set it, or give one size")
         return self

@@ -75,6 +75,9 @@ class RequestRecord(Record):
     failure: str | None = None
     """Class of the error."""
     prompt_tokens: int
+    """As we counted them."""
+    server_prompt_tokens: int | None = None
+    """As the server counted them (None: it did not, or the engine has no server)."""
     output_tokens: int
     scheduled_s: float
     sent_s: float
@@ -237,7 +240,8 @@ class Gates(Record):
     memory_fraction: float
     warmup_requests: int
     prefix_cache: str
-    """How it was kept from answering: off, reset or distinct prompts; 'unknown' for an endpoint of others."""
+    """How it was kept from answering: off, reset (emptied before the cell) or distinct prompts; 'on' where it can't be emptied;
+    'unknown' for an endpoint of others."""
 
 
 class Client(Record):
@@ -319,6 +323,10 @@ class Cell(Record):
     """The same at the lowest and the highest spot price seen."""
     equal_output_tokens: bool | None = None
     """Fairness: every request yielded exactly the tokens that were asked for (None: not asked for)."""
+    asked_output_tokens: int | None = None
+    """What all requests together were to yield (None: not asked for exactly, or a run of an older version)."""
+    equal_prompt_tokens: bool | None = None
+    """Fairness: the server counted as many prompt tokens as it was sent, in every answer (None: it counted in none)."""
     token_agreement: float | None = None
     """Fairness: mean share of leading output tokens equal to those of the first engine of the same model."""
     exact_match: float | None = None
@@ -385,12 +393,23 @@ def load_of(setting: str | None, concurrency: int | None) -> str:
     return str(concurrency) if setting in (None, f"concurrency {concurrency}") else setting
 
 
+class PromptRows(Record):
+    """What became of the rows of prompts.file, read until there were enough."""
+
+    read: int
+    used: int
+    skipped: dict[str, int] = {}
+    """Rows left out, by reason: not_json, no_prompt, bad_reference, bad_turns, no_user_turn, template_refuses, too_long."""
+
+
 class BenchResult(Record):
     cells: list[Cell]
     searches: list[SearchResult] = []
     prompt_tokens: int
     prompt_hash: str
     """sha256 of all prompt token ids of a cell, per model: equal prompts for every engine. First model's."""
+    prompt_rows: PromptRows | None = None
+    """First model's; None for prompts that were synthesised."""
     engine_versions: dict[str, str]
     load_time_s: dict[str, float]
     """Per 'engine model': start of the engine's process until it could answer."""

@@ -37,8 +37,8 @@ class Trace(Spec):
     """Replay of recorded traffic: its times, prompt lengths and output lengths."""
 
     file: NonEmpty
-    """CSV in Azure's or BurstGPT's form, or JSON Lines in Mooncake's, plain or gzipped; a path from the working directory, else
-    from the ncdemo checkout."""
+    """CSV in Azure's or BurstGPT's form, or JSON Lines in Mooncake's, whose hash_ids say which prompts begin alike; plain or gzipped.
+    A path from the working directory, else from the ncdemo checkout."""
     scale: float = Field(default=1.0, gt=0)
     """2 replays the trace twice as fast."""
 

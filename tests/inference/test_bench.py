@@ -7,10 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from ncdemo.spec import BenchSpec, SpecError, dump_spec
-from ncdemo.spec.bench import Prompts
+from ncdemo.spec import BenchSpec, dump_spec
 from ncdemo.spec.result import RequestRecord, RunRecord
-from workloads.inference.prompts import load_prompts, prompt_hash
 
 SPEC = {
     "engines": ["echo"],
@@ -85,35 +83,6 @@ def test_a_missing_model_is_one_line(tmp_path: Path) -> None:
     assert done.stderr.strip().splitlines()[-1].startswith("Error: model.name = ")
     assert "Traceback" not in done.stderr
     assert RunRecord.model_validate_json((folder / "result.json").read_text()).status == "failed"
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        ("", r"is empty; put a JSON object"),
-        ("{", r":1: not JSON"),
-        ('{"text": "x"}', r":1: must have 'prompt' \(text\) or 'messages'.*found: text"),
-        ('{"prompt": ""}', r":1: must have 'prompt'"),
-        ('\n{"prompt": "ok"}\n[1]', r":3: must have 'prompt'.*found: list"),
-    ],
-)
-def test_bad_prompt_files(tmp_path: Path, tokenizer, content: str, message: str) -> None:
-    file = tmp_path / "p.jsonl"
-    file.write_text(content)
-    with pytest.raises(SpecError, match=message):
-        load_prompts(Prompts(file=str(file)), tokenizer, 100)
-
-
-def test_prompts_repeat_to_the_count_and_refuse_what_is_too_long(tokenizer) -> None:
-    shipped = Prompts(file="prompts/chat.jsonl", count=20)
-    prompts = load_prompts(shipped, tokenizer, 1000)
-    assert len(prompts) == 20
-    assert prompts[16].token_ids == prompts[0].token_ids
-    assert prompt_hash(prompts) == prompt_hash(load_prompts(shipped, tokenizer, 1000))
-    with pytest.raises(SpecError, match=r"leaves room for 10; raise max_model_len"):
-        load_prompts(shipped, tokenizer, 10)
-    with pytest.raises(SpecError, match=r"prompts.file = 'no.jsonl': no such file"):
-        load_prompts(Prompts(file="no.jsonl"), tokenizer, 10)
 
 
 def test_a_sweep_killed_and_resumed_has_the_cells_of_an_undisturbed_one(tmp_path: Path, tiny_model: Path) -> None:

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from workloads.inference import frameworks
-from workloads.inference.frameworks.base import Settings
+from workloads.inference.frameworks.base import Params, Prompt, Settings
+from workloads.inference.load.plan import Target, body
 
 ROOT = Path(__file__).resolve().parents[2]
 GOLDEN = ROOT / "tests" / "golden" / "engine_args"
@@ -59,7 +60,35 @@ def test_the_golden_of_the_installed_vllm_is_true() -> None:
         pytest.skip("vllm is not installed")
     golden = json.loads((GOLDEN / "vllm.json").read_text())
     assert frameworks.engine_version("vllm").split()[1] == golden["version"]
-    options = runpy.run_path(str(ROOT / "scripts" / "engine_args.py"))["options"]
+    script = runpy.run_path(str(ROOT / "scripts" / "engine_args.py"))
+    options = script["options"]
     package = Path(importlib.util.find_spec("vllm").submodule_search_locations[0])
     files = ("engine/arg_utils.py", "entrypoints/launchers/cli_args.py", "utils/argparse_utils.py")
     assert sorted({name for f in files for name in options((package / f).read_text())}) == golden["options"]
+    assert script["signatures"]("vllm", package) == golden["signatures"]
+
+
+@pytest.mark.parametrize("engine", COMMANDS)
+@pytest.mark.parametrize("temperature", [0.0, 0.7])
+def test_every_field_of_a_request_is_the_engines(engine: str, temperature: float) -> None:
+    how = importlib.import_module(frameworks.ENGINES[engine][0]).serve("M", SETTINGS, 8123)
+    target = Target(how.url, how.model, how.endpoint, fields=dict(how.fields))
+    sent = json.loads(body(target, Params(8, 64, True, temperature, 0), prompt=Prompt(0, (5, 6))))
+    signatures = json.loads((GOLDEN / f"{engine}.json").read_text())["signatures"]
+    fields = signatures[next(key for key in signatures if key.endswith((":CompletionRequest", ":GenerateReqInput")))]
+    assert set(sent) <= set(fields)
+    # Equal lengths by ignore_eos alone: beside min_tokens vLLM, SGLang and TensorRT-LLM forbid a token.
+    assert (sent["ignore_eos"], sent.get("min_tokens", 0), sent["max_tokens"]) == (True, 0, 64)
+    assert sent.get("input_ids", sent.get("prompt")) == [5, 6]
+    if engine == "tensorrt_llm":
+        assert (sent["repetition_penalty"], sent["top_p"], sent["top_k"]) == (1.0, 1.0, 0), "no defaults of the model's own"
+    if engine == "lmdeploy":
+        assert target.path == "/generate"
+        assert (sent["temperature"], sent["top_k"]) == ((1.0, 1) if temperature == 0 else (0.7, 0))
+
+
+@pytest.mark.parametrize("engine", ["vllm", "sglang", "lmdeploy"])
+def test_no_server_takes_sampling_defaults_from_the_model(engine: str) -> None:
+    argv = command(engine, SETTINGS)
+    flag, value = {"sglang": ("--sampling-defaults", "openai")}.get(engine, ("--generation-config", engine))
+    assert argv[argv.index(flag) + 1] == value

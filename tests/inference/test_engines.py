@@ -1,10 +1,11 @@
-"""One contract for every engine: what is installed is run for real on a tiny model; what isn't is skipped with the reason."""
+"""One contract for every engine: what is installed is run for real on a tiny model; what isn't by a fake of its published names."""
 
 import json
 import os
+import shutil
 import subprocess
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -12,9 +13,13 @@ import pytest
 
 from ncdemo.spec import SpecError
 from ncdemo.spec.bench import Engine
+from ncdemo.spec.traffic import Load
 from workloads.inference import frameworks
+from workloads.inference.asked import Asked
 from workloads.inference.frameworks.base import Answer, Params, Prompt, Settings, check_model
+from workloads.inference.subject import Worker as Subject
 
+FAKES = Path(__file__).parent / "fakes"
 SETTINGS = Settings(precision="fp32", max_model_len=256, memory_fraction=0.4, max_concurrency=3)
 PROMPTS = [Prompt(i, tuple(range(100 + i, 110 + 3 * i))) for i in range(5)]
 PARAMS = Params(concurrency=3, max_new_tokens=8, ignore_eos=True, temperature=0.0, seed=0)
@@ -23,8 +28,8 @@ PARAMS = Params(concurrency=3, max_new_tokens=8, ignore_eos=True, temperature=0.
 class Worker:
     """The engine's own process, as the benchmark starts it."""
 
-    def __init__(self, engine: str, path: Path) -> None:
-        env = {**os.environ, "OMP_NUM_THREADS": "2"}
+    def __init__(self, engine: str, path: Path, **more: str) -> None:
+        env = {**os.environ, "OMP_NUM_THREADS": "2", **more}
         command = [sys.executable, "-m", "workloads.inference.worker", engine, str(path)]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env, text=True)
 
@@ -40,10 +45,14 @@ class Worker:
 
 @pytest.fixture(scope="module", params=[n for n in frameworks.ENGINES if "offline" in frameworks.forms(n)])
 def worker(request: pytest.FixtureRequest, tiny_model: Path):
+    more: dict[str, str] = {}
     if frameworks.engine_version(request.param) is None:
-        pytest.skip(f"{request.param} is not installed")
-    worker = Worker(request.param, tiny_model)
-    loaded = worker.ask({"settings": asdict(SETTINGS)})
+        if not (FAKES / request.param).is_dir():
+            pytest.skip(f"{request.param} is not installed")
+        more["PYTHONPATH"] = str(FAKES)
+    worker = Worker(request.param, tiny_model, **more)
+    precision = "bf16" if request.param == "lmdeploy" else "fp32"  # which has no fp32
+    loaded = worker.ask({"settings": asdict(replace(SETTINGS, precision=precision))})
     assert loaded == {"loaded": request.param}, loaded
     yield worker
     worker.process.communicate(timeout=30)
@@ -95,6 +104,44 @@ def test_an_engine_survives_a_bad_request(worker: Worker) -> None:
     reply = worker.ask({"prompts": [(0, [])], "params": asdict(PARAMS)})
     assert "error" in reply or reply["answers"]
     assert len(worker.run(PROMPTS, PARAMS)) == 5
+
+
+@pytest.mark.parametrize("engine", ["sglang", "lmdeploy"])
+def test_an_end_token_is_no_output_of_an_asynchronous_engine(engine: str, tiny_model: Path) -> None:
+    """By fakes that end after three tokens; the real SGLang is held by test_sglang_offline.py."""
+    worker = Worker(engine, tiny_model, PYTHONPATH=str(FAKES))
+    assert worker.ask({"settings": asdict(replace(SETTINGS, precision="bf16"))}) == {"loaded": engine}
+    for temperature in (0.0, 0.7):
+        answers = worker.run(PROMPTS, replace(PARAMS, ignore_eos=False, temperature=temperature))
+        assert [(a.error, len(a.token_ids), len(a.chunk_ns)) for a in answers] == [(None, 3, 3)] * 5
+    worker.process.communicate(timeout=30)
+
+
+def test_no_engine_takes_sampling_defaults_from_the_model(tiny_model: Path, tmp_path: Path) -> None:
+    """transformers; servers are told by an option (test_engine_args.py)."""
+    answers = []
+    for settings in ({}, {"repetition_penalty": 1.9, "do_sample": True, "top_k": 2, "max_new_tokens": 3}):
+        own = tmp_path / f"model-{len(settings)}"
+        shutil.copytree(tiny_model, own)
+        (own / "generation_config.json").write_text(json.dumps({"eos_token_id": 2, **settings}))
+        worker = Worker("transformers", own)
+        assert worker.ask({"settings": asdict(SETTINGS)}) == {"loaded": "transformers"}
+        answers.append([a.token_ids for a in worker.run(PROMPTS, PARAMS)])
+        worker.process.communicate(timeout=30)
+    assert answers[0] == answers[1]
+
+
+def test_a_worker_runs_in_an_engines_own_python(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tiny_model: Path) -> None:
+    own = tmp_path / "python"
+    # Started elsewhere, as an engine's own environment has no ncdemo beside it.
+    own.write_text(f'#!/bin/sh\ncd / && exec {sys.executable} "$@"\n')
+    own.chmod(0o755)
+    monkeypatch.setenv("NCDEMO_SGLANG_PYTHON", str(own))
+    monkeypatch.setenv("PYTHONPATH", str(FAKES))
+    what = Asked(PROMPTS, [None] * 5, [8] * 5)
+    with Subject("sglang", str(tiny_model), SETTINGS) as subject:
+        answers = subject.measure(what, Load(kind="closed", concurrency=3), PARAMS)
+    assert [len(a.token_ids) for a in answers] == [8] * 5
 
 
 def test_installed_engines_agree_token_for_token(embedded: Path) -> None:

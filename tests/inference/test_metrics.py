@@ -82,6 +82,7 @@ def test_a_cell_by_hand() -> None:
     assert c.slo_attainment == pytest.approx(1 / 3)
     assert c.goodput_rps == pytest.approx(1 / 0.4)
     assert c.equal_output_tokens is False  # the failure yielded none
+    assert (c.asked_output_tokens, c.equal_prompt_tokens) == (12, None)
 
 
 def test_requests_that_failed_after_the_last_good_answer_are_in_the_window() -> None:

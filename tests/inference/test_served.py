@@ -11,7 +11,7 @@ import pytest
 
 from ncdemo.report.fairness import flags
 from ncdemo.spec import BenchSpec, dump_spec
-from ncdemo.spec.result import Cell, RequestRecord, RunRecord
+from ncdemo.spec.result import Cell, PromptRows, RequestRecord, RunRecord
 from workloads.inference.load.canned.faults import FAULTS
 
 SPEC = {
@@ -102,6 +102,32 @@ def test_a_trace_is_replayed_with_its_own_lengths(swept: Callable[..., Swept], t
     )
 
 
+def test_a_trace_with_shared_beginnings_and_a_cache_that_is_not_known(
+    swept: Callable[..., Swept], endpoint: Callable[..., str], tmp_path: Path
+) -> None:
+    rows = [{"timestamp": 10 * i, "input_length": 1500, "output_length": 3, "hash_ids": [7, 8, 100 + i]} for i in range(3)]
+    trace = tmp_path / "trace.jsonl"
+    trace.write_text("\n".join(map(json.dumps, rows)))
+    changes = {"trace": {"file": str(trace)}, "prefix_cache": True, "max_model_len": 2048, "concurrency": None}
+    done = swept(engines=["openai"], url=endpoint(), **changes)
+    assert done.code == 0, done.said
+    assert [(r.prompt_tokens, r.server_prompt_tokens, r.output_tokens) for r in done.requests] == [(1500, 1500, 3)] * 3
+    assert (done.cells[0].gates.prefix_cache, done.record.bench.prompt_rows) == ("unknown", None)
+
+
+def test_a_chat_data_set_is_asked_and_its_broken_rows_counted(swept: Callable[..., Swept], tmp_path: Path) -> None:
+    file = tmp_path / "sharegpt.json"
+    ask = {"from": "human", "value": "Name a colour."}
+    file.write_text(
+        json.dumps([{"conversations": [ask, {"from": "gpt", "value": "Blue."}]}, {"conversations": []}, {"conversations": [ask]}])
+    )
+    done = swept(prompts={"file": str(file), "count": 4, "unusable_rows": "skip"})
+    assert done.code == 0, done.said
+    assert len({r.prompt_tokens for r in done.requests}) == 1
+    assert done.record.bench.prompt_rows == PromptRows(read=3, used=2, skipped={"no_prompt": 1})
+    assert done.cells[0].equal_prompt_tokens is True
+
+
 def test_a_thousand_faults_lose_no_record(swept: Callable[..., Swept], endpoint: Callable[..., str]) -> None:
     kinds = [kind for kind in FAULTS if not kind.startswith("hang")]
     url = endpoint(*(f"--fault={kind}={0.9 / len(kinds):.4f}" for kind in kinds))
@@ -129,6 +155,27 @@ def test_an_endpoint_that_dies_fails_its_cells_and_the_sweep_ends_in_order(
     assert [(c.failed, c.failure) for c in done.cells] == [(0, None), (8, None), (24, "engine_died")]
     assert {r.failure for r in done.requests if not r.ok} <= {"closed_early", "connect_refused"}
     assert done.record.status == "finished"
+
+
+def test_an_endpoint_that_ends_answers_itself_is_flagged_with_the_counts(swept: Callable[..., Swept], endpoint: Callable[..., str]) -> None:
+    done = swept(engines=["openai"], url=endpoint("--own-length", "4"))
+    (cell,) = done.cells
+    assert (cell.failed, cell.equal_output_tokens, cell.output_tokens, cell.asked_output_tokens) == (0, False, 24 * 4, 24 * 6)
+    assert "output tokens differ from what was asked for: 96 instead of 144" in flags(cell)
+
+
+def test_an_endpoint_that_knows_no_ignore_eos_says_what_to_do(swept: Callable[..., Swept], endpoint: Callable[..., str]) -> None:
+    url = endpoint("--strict")
+    done = swept(engines=["openai"], url=url)
+    assert (done.record.status, done.cells[0].failure) == ("failed", "http_4xx")
+    assert "Unrecognized request argument supplied: ignore_eos" in done.cells[0].error
+    assert done.cells[0].error.endswith("this endpoint can't be made to give exact lengths: set sampling.ignore_eos: false")
+
+
+def test_without_ignore_eos_a_strict_endpoint_answers(swept: Callable[..., Swept], endpoint: Callable[..., str]) -> None:
+    (cell,) = swept(engines=["openai"], url=endpoint("--strict"), sampling={"max_new_tokens": 6, "ignore_eos": False}).cells
+    assert (cell.failed, cell.equal_output_tokens, cell.gates.asked_tokens) == (0, None, "6 at most")
+    assert cell.equal_prompt_tokens is True
 
 
 def test_an_endpoint_that_is_not_there_is_one_clear_error(swept: Callable[..., Swept]) -> None:

@@ -15,26 +15,15 @@ import psutil
 import pytest
 
 from tests.inference.real_server import Running, by_transformers, chats
+from tests.inference.real_sglang import CPU_ARGS, CPU_ENVIRONMENT, MARKS, PYTHON
 from workloads.inference import frameworks
 from workloads.inference.frameworks.base import Prompt, Settings
 from workloads.inference.load import failures
 from workloads.inference.servers.ports import free_port
 from workloads.inference.servers.server import Server, ServerError
 
-ROOT = Path(__file__).parents[2]
-PYTHON = ROOT / ".venv-sglang" / "bin" / "python"
-CPU_ARGS = (
-    "--device", "cpu", "--attention-backend", "torch_native", "--max-total-tokens", "4096",
-    "--disable-cuda-graph", "--disable-overlap-schedule",
-)  # fmt: skip
-SITE = str(Path(__file__).parent / "sglang_cpu" / "site")
 SETTINGS = Settings("fp32", 256, 0.1, 3, server_args=CPU_ARGS)
-
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.timeout(400),
-    pytest.mark.skipif(not PYTHON.exists(), reason="needs .venv-sglang: scripts/setup_sglang_cpu.sh"),
-]
+pytestmark = MARKS
 
 
 @pytest.fixture(scope="module", params=[False, True], ids=["prefix_cache_off", "prefix_cache_on"])
@@ -43,7 +32,7 @@ def running(request: pytest.FixtureRequest, embedded: Path, tmp_path_factory: py
         patch.setenv("NCDEMO_SGLANG_PYTHON", str(PYTHON))
         how = frameworks.serve("sglang", str(embedded), replace(SETTINGS, prefix_cache=request.param), free_port())
     # Beside the adapter's own command only what makes a CPU do: for the server's processes, not for ours.
-    env = (*how.env, ("PYTHONPATH", SITE), ("SGLANG_USE_CPU_ENGINE", "1"), ("OMP_NUM_THREADS", "1"))
+    env = (*how.env, *CPU_ENVIRONMENT.items())
     with Server(replace(how, env=env), tmp_path_factory.mktemp("sglang"), start_timeout_s=300) as server:
         running = Running(server)
         memory = sum(p.memory_full_info().pss for p in running.family) / 2**30

@@ -10,8 +10,8 @@ import time
 
 import pytest
 
-from ncdemo.spec import TrainSpec, dump_spec
-from ncdemo.spec.result import BenchResult, Cell, Distribution, EvalRecord, RunRecord, StepRecord
+from ncdemo.spec import BenchSpec, TrainSpec, dump_spec
+from ncdemo.spec.result import BenchResult, Cell, Distribution, EvalRecord, RunRecord, SearchResult, StepRecord
 from workloads.metrics.mlflow_log import log_run, resolve_uri
 
 needs_sql = pytest.mark.skipif(
@@ -28,6 +28,14 @@ history = client.get_metric_history(run.info.run_id, "train/loss")
 artifacts = {a.path: open(client.download_artifacts(run.info.run_id, a.path)).read() for a in client.list_artifacts(run.info.run_id)}
 print(json.dumps([len(found), dict(run.info), run.data.to_dictionary(), [(m.step, m.value, m.timestamp) for m in history], artifacts]))
 """
+READ_BENCH = """
+import json, sys
+from mlflow import MlflowClient
+client = MlflowClient(sys.argv[1])
+run = client.search_runs([client.get_experiment_by_name("ncdemo").experiment_id])[0]
+histories = {key: [(m.step, m.value, m.timestamp) for m in client.get_metric_history(run.info.run_id, key)] for key in run.data.metrics}
+print(json.dumps([run.data.to_dictionary(), histories, [a.path for a in client.list_artifacts(run.info.run_id)]]))
+"""
 
 
 @pytest.fixture
@@ -43,8 +51,10 @@ def run_dir(tmp_path):
     evaluation = EvalRecord(step=300, end_s=151, loss=2, perplexity=7.4, token_accuracy=0.5, target_tokens=9, eval_time_s=1)
     (folder / "evals.jsonl").write_text(evaluation.model_dump_json() + "\n")
     ttft = Distribution(count=3, mean=0.2, p50=0.25, min=0.1, max=0.3)
-    cell = Cell(engine="echo", model="/models/a b", concurrency=8, repeat=1, requests=3, failed=0, equal_output_tokens=True, ttft_s=ttft)
-    bench = BenchResult(cells=[cell], prompt_tokens=3, prompt_hash="0", engine_versions={}, load_time_s={})
+    cell = Cell(engine="echo", model="/models/a b", concurrency=8, repeat=1, requests=3, failed=0, equal_output_tokens=True, ttft_s=ttft,
+                usd_per_mtok_spot=(0.5, 0.75))  # fmt: skip
+    search = SearchResult(engine="echo", model="m", lengths="8 to 2 tokens", max_goodput_rate_rps=4.0, runs=3, reason="found")
+    bench = BenchResult(cells=[cell], searches=[search], prompt_tokens=3, prompt_hash="0", engine_versions={}, load_time_s={})
     ended = {"status": "failed", "reason": "out of memory; lower micro_batch_size", "duration_s": 152.5, "bench": bench}
     record = RunRecord(
         kind="train", run_id=folder.name, name="demo", spec_hash=spec.spec_hash(), started_at="2026-11-24T01:00:00.000+00:00", **ended
@@ -72,6 +82,9 @@ def test_sqlite_round_trip_is_idempotent(run_dir, tmp_path, monkeypatch):
     assert data["metrics"]["eval/perplexity"] == 7.4
     assert data["metrics"]["bench/echo/_models_a_b/c8/ttft_s.p50"] == 0.25
     assert data["metrics"]["bench/echo/_models_a_b/c8/equal_output_tokens"] == 1
+    assert data["metrics"]["bench/echo/_models_a_b/c8/usd_per_mtok_spot_high"] == 0.75
+    assert data["metrics"]["bench/echo/m/search_8_to_2_tokens/max_goodput_rate_rps"] == 4
+    assert "bench/echo/m/search_8_to_2_tokens/above_rps" not in data["metrics"]
     assert "bench/echo/_models_a_b/c8/ttft_s.p99" not in data["metrics"], "not measured is not logged"
     assert data["params"]["train.micro_batch_size"] == "1"
     assert data["params"]["telemetry.mlflow_uri"] == "http://***@host"
@@ -80,6 +93,38 @@ def test_sqlite_round_trip_is_idempotent(run_dir, tmp_path, monkeypatch):
     assert set(artifacts) == {"result.json", "spec.yaml", "environment.json"}
     assert "canary" not in read
     assert sorted(path.name for path in tmp_path.iterdir()) == ["runs"], "nothing beside the runs"
+
+
+@needs_sql
+def test_a_real_benchmark_arrives_cell_by_cell(tmp_path):
+    """Two loads, twice: what result.json has of each cell is its metric, with the repeat as step."""
+    pytest.importorskip("transformers", reason="needs the train extra")
+    spec = {
+        "engines": ["echo"], "concurrency": [1, 2], "repeats": 2, "prompts": {"count": 2}, "sampling": {"max_new_tokens": 3},
+        "telemetry": {"sample_hz": 0.0, "mlflow_uri": f"sqlite:///{tmp_path / 'mlflow.db'}"},
+    }  # fmt: skip
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "spec.yaml").write_text(dump_spec(BenchSpec.model_validate_json(json.dumps(spec))))
+    done = subprocess.run([sys.executable, "-m", "workloads.inference.bench", "--run", folder], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    command = [sys.executable, "-W", "ignore", "-c", READ_BENCH, spec["telemetry"]["mlflow_uri"]]
+    data, histories, artifacts = json.loads(subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout)
+    record = RunRecord.model_validate_json((folder / "result.json").read_text())
+    assert len(record.bench.cells) == 4
+    for load in (1, 2):
+        cells = [c for c in record.bench.cells if c.concurrency == load]
+        for name in ("output_tokens_per_s", "requests", "failed", "window_s"):
+            (key,) = [k for k in histories if k.startswith("bench/echo/") and k.endswith(f"/c{load}/{name}")]
+            assert [(step, value) for step, value, _ in sorted(histories[key])] == [(c.repeat, float(getattr(c, name))) for c in cells]
+            times = [time_ms for _, _, time_ms in sorted(histories[key])]
+            assert times[0] < times[1], "each at its own time"
+    assert data["params"]["concurrency"] == "[1, 2]"
+    assert data["params"]["prompts.count"] == "2"
+    assert data["tags"]["prompt_hash"] == record.bench.prompt_hash
+    assert data["tags"]["engine.echo"] == record.bench.engine_versions["echo"]
+    assert any(key.startswith("bench/load_time_s/echo") for key in histories)
+    assert sorted(artifacts) == ["environment.json", "result.json", "spec.yaml"]
 
 
 @pytest.mark.skipif(importlib.util.find_spec("sqlalchemy") is not None, reason="sqlalchemy is there")

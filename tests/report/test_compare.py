@@ -24,7 +24,7 @@ GATES = Gates(
 def cell(engine: str, repeat: int, speed: float, gates: Gates = GATES, **more) -> Cell:
     return Cell(
         engine=engine, model="m", setting="concurrency 8", concurrency=8, repeat=repeat, requests=10, failed=0, output_tokens_per_s=speed,
-        gates=gates, equal_output_tokens=True, **more,
+        gates=gates, **({"equal_output_tokens": True} | more),
     )  # fmt: skip
 
 
@@ -89,6 +89,15 @@ def test_a_repeat_without_any_goodput_is_not_left_out() -> None:
         ({"gates": GATES.model_copy(update={"precision": "fp32"})}, "precision differs: bf16 and fp32"),
         ({"gates": GATES.model_copy(update={"prompt_hash": "other"})}, "prompt_hash differs: h and other"),
         ({"gates": GATES.model_copy(update={"prefix_cache": "unknown"})}, "b, repeat 0: whether a prefix cache answered is not known"),
+        (
+            {"gates": GATES.model_copy(update={"prefix_cache": "on"})},
+            "b, repeat 0: a prefix cache was on and could not be emptied before the cell",
+        ),
+        (
+            {"equal_output_tokens": False, "output_tokens": 96, "asked_output_tokens": 144},
+            "b, repeat 0: output tokens differ from what was asked for: 96 instead of 144",
+        ),
+        ({"equal_prompt_tokens": False}, "b, repeat 0: the server counted other prompt tokens than it was sent"),
         ({"gates": None}, "a cell has no record of its fairness gates"),
         ({"token_agreement": 0.5}, "b, repeat 0: only 50.0 % of tokens agree with the first engine"),
         (

@@ -85,15 +85,19 @@ def to_example(row: Any, fmt: str, where: str = "row") -> Example:
         if extra is not None and not (isinstance(extra, str) and not extra.strip()):
             question += "\n\n" + _text(extra, f"{where}: input")
         return _pair(question, _text(row["output"], f"{where}: output"))
-    return _conversation(row[FORMATS[fmt][0]], f"{where}: {FORMATS[fmt][0]}")
+    column = FORMATS[fmt][0]
+    messages = read_turns(row[column], f"{where}: {column}")
+    if not any(message["role"] == "assistant" for message in messages):
+        raise SpecError(f"{where}: {column}: no assistant turn, so there is nothing to learn; add one, or remove the row")
+    return Example(messages=tuple(messages))
 
 
 def _pair(question: str, answer: str) -> Example:
     return Example(messages=({"role": "user", "content": question}, {"role": "assistant", "content": answer}))
 
 
-def _conversation(turns: Any, where: str) -> Example:
-    """Read turns with role/content or from/value, whichever a data set uses."""
+def read_turns(turns: Any, where: str) -> list[dict[str, str]]:
+    """Return turns with role/content or from/value, whichever a data set uses, as role and content. Raise SpecError naming the turn."""
     if not isinstance(turns, list | tuple) or not turns:
         raise SpecError(f"{where}: is {_kind(turns)}; it must be a list of turns with role and content (or from and value)")
     messages = []
@@ -106,9 +110,7 @@ def _conversation(turns: Any, where: str) -> Example:
             raise SpecError(f"{at}: role {str(role)[:40]!r} is unknown; must be one of {', '.join(ROLES)}: rename it, or remove the row")
         content = turn.get("content") if turn.get("content") is not None else turn.get("value")
         messages.append({"role": ROLES[role], "content": _text(content, f"{at}: content")})
-    if not any(message["role"] == "assistant" for message in messages):
-        raise SpecError(f"{where}: no assistant turn, so there is nothing to learn; add one, or remove the row")
-    return Example(messages=tuple(messages))
+    return messages
 
 
 def _text(value: Any, where: str) -> str:

@@ -9,19 +9,20 @@ from typing import Any
 from ncdemo.spec.base import SpecError
 from ncdemo.spec.bench import BenchSpec
 from ncdemo.spec.paths import PACKAGE
+from ncdemo.spec.result import PromptRows
 from ncdemo.spec.sweep import PlannedCell
 from ncdemo.spec.traffic import Load, Trace
 from workloads.inference.frameworks.base import Params, Prompt
-from workloads.inference.load.synthesize import synthesize
+from workloads.inference.load.synthesize import synthesize, synthesize_shared
 from workloads.inference.load.traces import fitting, read_trace
-from workloads.inference.prompts import load_prompts, load_references, prompt_hash
+from workloads.inference.prompts import load_prompts, prompt_hash
 
 log = logging.getLogger("ncdemo.bench")
 
 
 @dataclass(frozen=True)
 class Asked:
-    """All sequences have one entry per request."""
+    """Sequences have one entry per request."""
 
     prompts: Sequence[Prompt]
     references: Sequence[str | None]
@@ -29,6 +30,8 @@ class Asked:
     """Of each request, at most (exactly, with ignore_eos)."""
     offsets_s: Sequence[float] | None = None
     """When a trace sent them; None: the load says when."""
+    rows: PromptRows | None = None
+    """Of a file of prompts: how many were used and skipped."""
 
     @property
     def hash(self) -> str:
@@ -59,8 +62,8 @@ def asked(spec: BenchSpec, cell: PlannedCell, tokenizer: Any) -> Asked:
     if cell.lengths:
         made = synthesize(tokenizer, [cell.lengths.input_tokens] * count, spec.sampling.seed)
         return Asked([m.prompt for m in made], [None] * count, [cell.lengths.output_tokens] * count)
-    prompts = load_prompts(spec.prompts, tokenizer, spec.max_model_len - spec.sampling.max_new_tokens)
-    return Asked(prompts, load_references(spec.prompts), [spec.sampling.max_new_tokens] * count)
+    loaded = load_prompts(spec.prompts, tokenizer, spec.max_model_len - spec.sampling.max_new_tokens)
+    return Asked(loaded.prompts, loaded.references, [spec.sampling.max_new_tokens] * count, rows=loaded.rows)
 
 
 def params(spec: BenchSpec, load: Load, max_new_tokens: int) -> Params:
@@ -81,5 +84,8 @@ def _replayed(spec: BenchSpec, trace: Trace, tokenizer: Any) -> Asked:
     if left_out := sum(row.offset_s <= rows[-1].offset_s for row in whole) - len(rows):
         log.warning("%s: %d of its first %d requests don't fit in max_model_len = %d and are left out: it is sent thinned by so much",
                     trace.file, left_out, left_out + len(rows), spec.max_model_len)  # fmt: skip
-    made = synthesize(tokenizer, [row.prompt_tokens for row in rows], spec.sampling.seed)
+    if any(row.block_ids for row in rows):
+        made = synthesize_shared(tokenizer, rows, spec.sampling.seed)
+    else:
+        made = synthesize(tokenizer, [row.prompt_tokens for row in rows], spec.sampling.seed)
     return Asked([m.prompt for m in made], [None] * len(rows), [row.output_tokens for row in rows], [row.offset_s for row in rows])

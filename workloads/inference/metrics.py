@@ -28,6 +28,7 @@ def request_record(answer: Answer, plan: PlannedCell, *, prompt_tokens: int, zer
         engine=plan.subject.engine, model=plan.subject.model.shown, variant=plan.subject.variant, setting=plan.setting,
         concurrency=plan.load.concurrency, repeat=plan.repeat, index=answer.index, ok=ok,
         error=answer.error or (None if n else "no output token"), failure=answer.failure, prompt_tokens=prompt_tokens, output_tokens=n,
+        server_prompt_tokens=answer.prompt_tokens,
         token_ids=answer.token_ids or None, scheduled_s=seconds(answer.scheduled_ns), sent_s=seconds(answer.sent_ns),
         chunk_s=[seconds(ns) for ns in answer.chunk_ns], chunk_tokens=answer.chunk_tokens if known else None, text=text,
     )  # fmt: skip
@@ -163,9 +164,16 @@ def cell(
             "itl_s": distribution([gap for r in done for gap in itl_s(r)]),
             "icl_s": distribution([b - a for r in done for a, b in pairwise(r.chunk_s)]),
             "equal_output_tokens": None if expected_tokens is None else all(r.output_tokens == expected_tokens[r.index] for r in records),
+            "asked_output_tokens": None if expected_tokens is None else sum(expected_tokens[r.index] for r in records),
+            "equal_prompt_tokens": _equal_prompts(done),
             "token_agreement": agreement,
         }
     )
+
+
+def _equal_prompts(done: Sequence[RequestRecord]) -> bool | None:
+    counted = [r for r in done if r.server_prompt_tokens is not None]
+    return all(r.server_prompt_tokens == r.prompt_tokens for r in counted) if counted else None
 
 
 def agreement(ours: Sequence[Answer], reference: Sequence[Answer]) -> float | None:

@@ -54,7 +54,7 @@ class Served:
             self.load_time_s = self._server.start_time_s
             self.prefix_cache = "reset" if how.reset else how.prefix_cache
             key = API_KEY if self._outside and os.environ.get(API_KEY) else None
-            self._target = Target(how.url, how.model, api_key_env=key, fields=dict(how.fields))
+            self._target = Target(how.url, how.model, how.endpoint, api_key_env=key, fields=dict(how.fields))
 
     def measure(self, what: Asked, load: Load, params: Params) -> list[Answer] | Failed:
         """Return the answers, or why there are none; `client` then says what the load generator itself did."""
@@ -77,6 +77,9 @@ class Served:
         """Return the answers; an endpoint of others that nobody reaches is one failure, not one per request."""
         if self._outside and all(a.failure in UNREACHED for a in result.answers):
             return Failed("engine_died", f"{self._target.url}: {result.answers[0].error}")
+        for answer in result.answers:
+            if answer.failure == failures.HTTP_4XX and "ignore_eos" in (answer.error or ""):
+                answer.error = f"{answer.error}; this endpoint can't be made to give exact lengths: set sampling.ignore_eos: false"
         return result.answers
 
     def _requests(self, what: Asked, params: Params) -> tuple[Any, ...]:

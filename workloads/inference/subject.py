@@ -11,15 +11,18 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Protocol, Self
 
+from ncdemo.spec.paths import PACKAGE
 from ncdemo.spec.result import Client
 from ncdemo.spec.traffic import Load
 from workloads.inference.asked import Asked
-from workloads.inference.frameworks.base import Answer, Params, Settings
+from workloads.inference.frameworks.base import Answer, Params, Settings, interpreter
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,10 @@ class Worker:
         threads = str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count())
         # The same number of threads for every engine.
         env = {"OMP_NUM_THREADS": threads, "HF_HUB_OFFLINE": "1", **os.environ, "NCDEMO_PROGRESS": "0"}
-        command = [sys.executable, "-m", "workloads.inference.worker", engine, path]
+        self._code = tempfile.TemporaryDirectory(prefix="ncdemo-code-")
+        if (python := interpreter(engine)) != sys.executable:
+            env["PYTHONPATH"] = os.pathsep.join(filter(None, (_our_code(Path(self._code.name)), os.environ.get("PYTHONPATH"))))
+        command = [python, "-m", "workloads.inference.worker", engine, path]
         self.failed: Failed | None = None
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=env, text=True)
         start = time.perf_counter()
@@ -97,8 +103,16 @@ class Worker:
         with suppress(BrokenPipeError):  # an engine that died took its end of the pipe with it
             self._process.stdin.close()
         try:
-            self._process.wait(timeout=10)
+            self._process.wait(timeout=30)  # engines with processes of their own end those first
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
         self._process.stdout.close()
+        self._code.cleanup()
+
+
+def _our_code(folder: Path) -> str:
+    """Make our packages, and nothing that is installed beside them, importable for another Python."""
+    for name in ("ncdemo", "workloads"):
+        (folder / name).symlink_to(PACKAGE / name)
+    return str(folder)

@@ -186,6 +186,7 @@ class Sweep:
             searches=list(self._found.values()),
             prompt_tokens=sum(len(p.token_ids) for p in first.prompts) if first else 0,
             prompt_hash=first.hash if first else "",
+            prompt_rows=first.rows if first else None,
             engine_versions={engine: engine_version(engine) or "not installed" for engine in self._spec.engines},
             load_time_s=dict(stage.load_time_s),
         )

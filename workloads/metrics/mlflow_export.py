@@ -18,7 +18,7 @@ from typing import Any
 
 import yaml
 
-from ncdemo.spec.result import RunRecord
+from ncdemo.spec.result import BenchResult, RunRecord
 from workloads.metrics.redact import redact
 
 EXPERIMENT = "ncdemo"
@@ -54,6 +54,11 @@ def export(run_dir: Path, uri: str) -> str:
         client.log_batch(run_id, metrics=[Metric(key, value, started_ms + round(1000 * s), step) for key, value, s, step in batch])
     tags = {"status": record.status, "reason": record.reason, "kind": record.kind, "name": record.name, "spec_hash": record.spec_hash}
     tags |= {"git_commit": environment.get("git_commit"), "git_dirty": environment.get("git_dirty")}
+    if record.bench:
+        tags |= {
+            "prompt_hash": record.bench.prompt_hash,
+            **{f"engine.{name}": version for name, version in record.bench.engine_versions.items()},
+        }
     client.log_batch(run_id, tags=[RunTag(key, redact(str(value))) for key, value in tags.items() if value is not None])
     for name in ARTIFACTS:
         if (run_dir / name).exists():
@@ -88,12 +93,27 @@ def _rows(run_dir: Path, record: RunRecord) -> Iterator[Row]:
     for name, value in _numbers({"duration_s": record.duration_s, **(record.train.model_dump() if record.train else {})}):
         if not name.startswith(("before.", "after.", "dataset.")):
             yield f"result/{name}", value, ended_s, 0
-    for cell in record.bench.cells if record.bench else ():
+    if record.bench:
+        yield from _bench_rows(record.bench, ended_s)
+
+
+def _bench_rows(result: BenchResult, ended_s: float) -> Iterator[Row]:
+    """Yield the metrics of every cell at the end of its window, then those of searches and of engines' starts."""
+    for cell in result.cells:
         fields = cell.model_dump()
         repeat, _ = fields.pop("repeat"), fields.pop("concurrency")
+        low, high = fields.pop("usd_per_mtok_spot") or (None, None)
+        fields |= {"usd_per_mtok_spot_low": low, "usd_per_mtok_spot_high": high}
         load = f"c{cell.load}" if cell.load.isdigit() else _safe(cell.load)
         group = f"bench/{_safe(cell.subject)}/{_safe(cell.model)}/{load}"
-        yield from ((f"{group}/{name}", value, ended_s, repeat) for name, value in _numbers(fields))
+        at = ended_s if cell.start_s is None or cell.window_s is None else cell.start_s + cell.window_s
+        yield from ((f"{group}/{name}", value, at, repeat) for name, value in _numbers(fields))
+    for search in result.searches:
+        group = f"bench/{_safe(search.subject)}/{_safe(search.model)}/search{f'_{_safe(search.lengths)}' if search.lengths else ''}"
+        found = {"max_goodput_rate_rps": search.max_goodput_rate_rps, "above_rps": search.above_rps, "runs": search.runs}
+        yield from ((f"{group}/{name}", value, ended_s, 0) for name, value in _numbers(found))
+    for subject, seconds in result.load_time_s.items():
+        yield f"bench/load_time_s/{_safe(subject)}", seconds, 0.0, 0
 
 
 def _numbers(fields: dict[str, Any]) -> Iterator[tuple[str, float]]:

@@ -10,6 +10,6 @@ PARAMS = Params(concurrency=1, max_new_tokens=8, ignore_eos=True, temperature=0.
 def plan(url: str, count: int, schedule: Closed | Open, *, tokens: int = 8, processes: int = 1, timeout_s: float = 20.0,
          endpoint: str = "chat", connections: int | None = None, **fields: object) -> Plan:  # fmt: skip
     """Return a plan of `count` requests, alike but for their number."""
-    target = Target(url, "m", endpoint, timeout_s=timeout_s, fields={"max_tokens": tokens, "min_tokens": tokens, **fields})  # type: ignore[arg-type]
+    target = Target(url, "m", endpoint, timeout_s=timeout_s, fields={"max_tokens": tokens, **fields})  # type: ignore[arg-type]
     requests = tuple(request(target, i, body(target, PARAMS, prompt=f"request {i}")) for i in range(count))
     return Plan(target, requests, schedule, processes=processes, connections=connections)

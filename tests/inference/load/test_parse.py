@@ -165,3 +165,25 @@ def test_the_common_form_goes_the_quick_way(kind: str) -> None:
     exchange.log[3] = raw[200:-2]
     slow, _ = answer(exchange)
     assert (tally.stamps, "".join(tally.texts), tally.events) == (slow.chunk_ns, 'one two "3" four', 6)
+
+
+def generated(text: str, ids: list[int], total: int, finish: str | None = None) -> dict:
+    """An event of LMDeploy's /generate (GenerateReqOutput, lmdeploy 0.18.0)."""
+    meta = {"prompt_tokens": 3, "completion_tokens": total, "finish_reason": {"type": finish} if finish else None}
+    return {"text": text, "output_ids": ids, "meta_info": meta}
+
+
+def test_lmdeploys_own_endpoint_tells_ids_and_counts() -> None:
+    said = [generated("Hel", [5], 1), generated("", [6, 7], 3), generated("lo", [8], 4), generated("!", [], 4, "length")]
+    got, _ = read(response([*map(event, said), event(b"[DONE]")]))
+    assert (got.failure, got.text, got.finish_reason) == (None, "Hello!", "length")
+    assert (got.output_tokens, got.prompt_tokens, got.token_ids) == (4, 3, [5, 6, 7, 8])
+    assert (got.chunk_tokens, got.chunk_tokens_from) == ([1, 2, 1], "token_ids")
+
+
+def test_a_running_count_gives_each_chunks_tokens() -> None:
+    """TensorRT-LLM's stream_options.continuous_usage_stats."""
+    said = [chat(text) | {"usage": {"prompt_tokens": 3, "completion_tokens": total}} for text, total in (("a", 1), ("bcd", 4), ("e", 5))]
+    end = EACH | {"choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 5}}
+    got, _ = read(response([*map(event, said), event(chat(finish="length")), event(end), event(b"[DONE]")]))
+    assert (got.chunk_tokens, got.chunk_tokens_from, got.output_tokens) == ([1, 3, 1], "usage", 5)

@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from ncdemo.spec.base import SpecError
-from workloads.inference.load.synthesize import encode, synthesize
+from workloads.inference.load.synthesize import encode, synthesize, synthesize_shared
+from workloads.inference.load.traces import TraceRow
 
 
 @pytest.mark.parametrize("chat", [False, True])
@@ -37,6 +38,32 @@ def test_refuses_what_cannot_be(tokenizer: Any) -> None:
         synthesize(tokenizer, [5], 1, chat=True)
     with pytest.raises(SpecError, match="no further distinct prompt of 1 tokens"):
         synthesize(tokenizer, [1] * 5000, 1)
+
+
+def shared_prefix(a: tuple[int, ...], b: tuple[int, ...]) -> int:
+    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
+
+
+def test_equal_hash_ids_are_equal_blocks_and_counts_stay_exact(tokenizer: Any) -> None:
+    rows = [
+        TraceRow(0, 6955, 5, (*range(46, 58), 2353, 2354)),  # 13 whole blocks and a part, as in Mooncake's own trace
+        TraceRow(1, 6472, 5, (*range(46, 58), 2366)),
+        TraceRow(2, 512, 5, (46,)),
+        TraceRow(3, 700, 5, (46, 47)),  # a part of a block that is whole elsewhere
+        TraceRow(4, 1500, 5, (46,)),  # the rest has no id
+        TraceRow(5, 1500, 5, (46,)),
+        TraceRow(6, 600, 5),
+        TraceRow(7, 6955, 5, (*range(46, 58), 2353, 2354)),
+    ]
+    made = [m.prompt.token_ids for m in synthesize_shared(tokenizer, rows, 1)]
+    assert [len(ids) for ids in made] == [row.prompt_tokens for row in rows]
+    shared = [shared_prefix(made[0], ids) for ids in made]
+    assert [n // 512 for n in shared] == [13, 12, 1, 1, 1, 1, 0, 13]
+    assert shared[1] < 12 * 512 + 16, "no further block of a prefix cache is shared"
+    assert (shared[3], shared[7]) == (700, 6955)
+    assert 512 <= shared_prefix(made[4], made[5]) < 512 + 16
+    again = [m.prompt.token_ids for m in synthesize_shared(tokenizer, rows, 1)]
+    assert again == made != [m.prompt.token_ids for m in synthesize_shared(tokenizer, rows, 2)]
 
 
 class Characters:

@@ -49,7 +49,7 @@ def test_burstgpt_leaves_failed_requests_out(tmp_path: Path) -> None:
 
 
 def test_mooncake_counts_milliseconds(tmp_path: Path) -> None:
-    assert read_trace(_write(tmp_path, MOONCAKE)) == [TraceRow(0, 6755, 500), TraceRow(2.052, 7322, 490)]
+    assert read_trace(_write(tmp_path, MOONCAKE)) == [TraceRow(0, 6755, 500, (0, 1)), TraceRow(2.052, 7322, 490, (0, 14))]
     assert len(read_trace(_write(tmp_path, MOONCAKE), limit=1)) == 1
 
 
@@ -70,6 +70,11 @@ def test_rows_are_sorted_and_may_be_fitted(tmp_path: Path) -> None:
         ("TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:17:03.9,0,2\n", "0 prompt and 2 output tokens"),
         ('{"timestamp": 0, "input_length": 5}\n', "needs timestamp, input_length and output_length"),
         ('{"timestamp": 0, "input_length": 5, "output_length": 2}\n{"time\n', "trace:2: not JSON"),
+        (
+            '{"timestamp": 0, "input_length": 513, "output_length": 2, "hash_ids": [1, 2, 3]}',
+            "trace:1: 3 hash_ids for 513 .* 2 blocks of 512",
+        ),
+        ('{"timestamp": 0, "input_length": 5, "output_length": 2, "hash_ids": 7}', "trace:1: no mooncake row .*not iterable"),
     ],
 )
 def test_says_what_cannot_be_read(tmp_path: Path, text: str, says: str) -> None:

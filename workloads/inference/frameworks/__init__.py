@@ -29,7 +29,7 @@ ENGINES: dict[str, tuple[str, tuple[str, ...], str]] = {
 def engine_version(name: str) -> str | None:
     """Return the installed version of an engine, or None when it isn't installed. Imports nothing heavy.
 
-    A server with a Python of its own (base.interpreter) is asked for there.
+    An engine with a Python of its own (base.interpreter) is asked for there.
     """
     from importlib.metadata import PackageNotFoundError, version
 
@@ -41,7 +41,7 @@ def engine_version(name: str) -> str | None:
         from ncdemo import __version__
 
         return __version__
-    if forms(name) == ("server",) and (python := interpreter(name)) != sys.executable:
+    if (python := interpreter(name)) != sys.executable:
         return _version_in(python, distributions)
     for distribution in distributions:
         try:
@@ -75,7 +75,7 @@ def engine(name: str, form: str = "offline") -> ModuleType:
         raise SpecError(f"engines: {name} has no {form} form, only {forms(name)[0]}; measure it as {forms(name)[0]}, or leave it out")
     if engine_version(name) is None:
         remedy = f"run scripts/setup_env.sh --extra {extra}" if extra else importlib.import_module(module).REMEDY
-        if forms(name) == ("server",) and interpreter(name) != sys.executable:
+        if interpreter(name) != sys.executable:
             remedy = f"NCDEMO_{name.upper()}_PYTHON = {interpreter(name)!r} is no Python that has it; name one that has"
         raise SpecError(f"engines: {name} is not installed; {remedy}, or leave it out of engines")
     return importlib.import_module(module)

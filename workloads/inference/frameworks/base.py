@@ -1,9 +1,10 @@
 """What goes into an engine and what comes out: raw facts. metrics.py alone turns them into metrics."""
 
+import asyncio
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -11,6 +12,8 @@ from typing import Any, Literal
 from ncdemo.spec.base import SpecError
 
 DTYPES = {"fp32": "float32", "bf16": "bfloat16"}
+OWN_PYTHON = ("sglang", "lmdeploy")
+"""Engines that may have a Python of their own beside the benchmark's."""
 HOST = "127.0.0.1"
 """Servers are started beside the client and are nobody else's business."""
 
@@ -98,6 +101,8 @@ class Serve:
     metrics: str | None = None
     metrics_prefix: str = ""
     prefix_cache: Literal["off", "on", "unknown"] = "off"
+    endpoint: Literal["completions", "generate"] = "completions"
+    """Which of its endpoints takes token ids."""
     fields: tuple[tuple[str, Any], ...] = ()
     """Of every request's body, beside the protocol's own."""
     reset: str | None = None
@@ -105,8 +110,8 @@ class Serve:
 
 
 def interpreter(engine: str) -> str:
-    """Return the Python that runs an engine's server: NCDEMO_<ENGINE>_PYTHON, since engines' requirements conflict, or this one."""
-    return os.environ.get(f"NCDEMO_{engine.upper()}_PYTHON") or sys.executable
+    """Return the Python that runs an engine: NCDEMO_<ENGINE>_PYTHON, since engines' requirements conflict, or this one."""
+    return (os.environ.get(f"NCDEMO_{engine.upper()}_PYTHON") if engine in OWN_PYTHON else None) or sys.executable
 
 
 def check_model(path: str) -> None:
@@ -129,3 +134,25 @@ def admit(prompts: Sequence[Prompt], params: Params, max_model_len: int) -> tupl
         problem = f"prompt too long: {asked}, max_model_len is {max_model_len}" if prompt.token_ids else "empty prompt"
         refused.append(Answer(prompt.index, now, now, error=problem))
     return fits, refused
+
+
+async def closed_loop(prompts: Sequence[Prompt], concurrency: int, ask: Callable[[Prompt, Answer], Awaitable[None]]) -> list[Answer]:
+    """Keep `concurrency` requests in an asynchronous engine; `ask` puts what it answers, stamped, into the answer."""
+    room = asyncio.Semaphore(concurrency)
+
+    async def one(prompt: Prompt) -> Answer:
+        async with room:
+            now = time.perf_counter_ns()
+            answer = Answer(prompt.index, scheduled_ns=now, sent_ns=now)  # due when there is room for it
+            await ask(prompt, answer)
+            return answer
+
+    return list(await asyncio.gather(*map(one, prompts)))
+
+
+def take(answer: Answer, tokens: Sequence[int]) -> None:
+    """Stamp and keep the tokens of one output; one without any is no output."""
+    if tokens:
+        answer.chunk_ns.append(time.perf_counter_ns())
+        answer.chunk_tokens.append(len(tokens))
+        answer.token_ids += tokens

@@ -1,23 +1,52 @@
-"""SGLang, as its own server. Its command is held by tests/golden/engine_args/sglang.json."""
+"""SGLang: its engine started from this process (its scheduler is one of its own), or as its own server.
 
-from workloads.inference.frameworks.base import DTYPES, HOST, Serve, Settings, interpreter
+Both are given the same options, which are held by tests/golden/engine_args/sglang.json.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from workloads.inference.frameworks.base import DTYPES, HOST, Answer, Params, Prompt, Serve, Settings, admit, closed_loop, interpreter, take
 
 RESERVED_TOKENS = 2
 """SGLang keeps this much of its context back and cuts an answer that would need it, without a word."""
 
 
+def load(path: str, settings: Settings) -> Any:
+    from sglang import Engine
+    from sglang.srt.server_args import prepare_server_args
+
+    # No detokenizer, as no engine of this process has one; each output is what is new.
+    own = ("--skip-tokenizer-init", "--incremental-streaming-output", "--log-level", "error")
+    engine = Engine(server_args=prepare_server_args([*_options(path, settings), *own, *settings.server_args]))
+    engine.ncdemo_max_model_len = settings.max_model_len
+    return engine
+
+
+def run(prompts: Sequence[Prompt], model: Any, params: Params) -> list[Answer]:
+    """Keep `concurrency` requests in the engine; stamp each output as it comes from the scheduler's process."""
+    fits, refused = admit(prompts, params, model.ncdemo_max_model_len)
+    sampling = {"max_new_tokens": params.max_new_tokens, "ignore_eos": params.ignore_eos, "temperature": params.temperature}
+
+    async def ask(prompt: Prompt, answer: Answer) -> None:
+        # SGLang heeds the seed under --enable-deterministic-inference alone.
+        own = sampling | ({"sampling_seed": params.seed + prompt.index} if params.temperature > 0 else {})
+        try:
+            async for output in await model.async_generate(input_ids=list(prompt.token_ids), sampling_params=own, stream=True):
+                ended = (output["meta_info"]["finish_reason"] or {}).get("type") == "stop"
+                # The end token is no output.
+                take(answer, output["output_ids"][:-1] if ended and not params.ignore_eos else output["output_ids"])
+        except ValueError as error:  # what SGLang refuses is that request's own failure
+            answer.error = f"SGLang: {error}"
+
+    return [*model.loop.run_until_complete(closed_loop(fits, params.concurrency, ask)), *refused]
+
+
 def serve(path: str, settings: Settings, port: int) -> Serve:
     """Return `sglang serve`; the radix cache is SGLang's prefix cache."""
     argv = (
-        interpreter("sglang"), "-m", "sglang.launch_server", "--model-path", path,
-        "--served-model-name", "model", "--host", HOST, "--port", str(port),
-        "--dtype", DTYPES[settings.precision],
-        "--context-length", str(settings.max_model_len + RESERVED_TOKENS),
-        "--max-running-requests", str(settings.max_concurrency),
-        "--tp-size", str(settings.tensor_parallel_size),
-        "--mem-fraction-static", str(settings.memory_fraction),
-        "--enable-metrics",
-        *(() if settings.prefix_cache else ("--disable-radix-cache",)),
+        interpreter("sglang"), "-m", "sglang.launch_server", *_options(path, settings),
+        "--served-model-name", "model", "--host", HOST, "--port", str(port), "--enable-metrics",
         *settings.server_args,
     )  # fmt: skip
     return Serve(
@@ -27,8 +56,21 @@ def serve(path: str, settings: Settings, port: int) -> Serve:
         metrics="/metrics",
         metrics_prefix="sglang:",
         prefix_cache="on" if settings.prefix_cache else "off",
-        # A chunk may hold several tokens; only their ids say how many. With min_tokens SGLang forbids the end token, so that the
-        # answer is another than transformers'; ignore_eos alone gives the exact length.
-        fields=(("return_token_ids", True), ("min_tokens", 0)),
+        # A chunk may hold several tokens; only their ids say how many.
+        fields=(("return_token_ids", True),),
         reset="/flush_cache" if settings.prefix_cache else None,
     )
+
+
+def _options(path: str, settings: Settings) -> tuple[str, ...]:
+    """Return what both forms are started with; openai: no sampling defaults of the model's own, as in every engine."""
+    return (
+        "--model-path", path,
+        "--dtype", DTYPES[settings.precision],
+        "--context-length", str(settings.max_model_len + RESERVED_TOKENS),
+        "--max-running-requests", str(settings.max_concurrency),
+        "--tp-size", str(settings.tensor_parallel_size),
+        "--mem-fraction-static", str(settings.memory_fraction),
+        "--sampling-defaults", "openai",
+        *(() if settings.prefix_cache else ("--disable-radix-cache",)),
+    )  # fmt: skip

@@ -44,4 +44,12 @@ def serve(path: str, settings: Settings, port: int) -> Serve:
         metrics="/prometheus/metrics",
         metrics_prefix="trtllm_",
         prefix_cache="on" if settings.prefix_cache else "off",
+        # A chunk may hold several tokens; a running count says how many. The rest is its own defaults, said so that no
+        # generation_config.json of the model is asked for them. It forbids fields that it doesn't know.
+        fields=(
+            ("stream_options", {"include_usage": True, "continuous_usage_stats": True}),
+            ("repetition_penalty", 1.0),
+            ("top_p", 1.0),
+            ("top_k", 0),
+        ),
     )

@@ -10,15 +10,16 @@ from workloads.inference.frameworks.base import Answer, Params, Prompt, Settings
 
 def load(path: str, settings: Settings) -> Any:
     import torch
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM, GenerationConfig
 
     dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[settings.precision]
     model = AutoModelForCausalLM.from_pretrained(path, dtype=dtype)
-    # generate() fills a missing end token from the model's own settings, so ignoring it needs it out of them.
-    stop = model.generation_config.eos_token_id
+    # generate() fills what isn't asked for from the model's own settings: its end token, which must not stop an answer that
+    # ignores it, and penalties and the like, which no other engine is given.
+    stop, pad = model.generation_config.eos_token_id, model.generation_config.pad_token_id
     model.ncdemo_stop_ids = stop if isinstance(stop, list) else [] if stop is None else [stop]
     model.ncdemo_max_model_len = settings.max_model_len
-    model.generation_config.eos_token_id = model.config.eos_token_id = None
+    model.generation_config, model.config.eos_token_id = GenerationConfig(pad_token_id=pad), None
     return model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
 
 

@@ -97,6 +97,7 @@ def serve(path: str, settings: Settings, port: int) -> Serve:
         "--max-model-len", str(settings.max_model_len),
         "--max-num-seqs", str(settings.max_concurrency),
         "--tensor-parallel-size", str(settings.tensor_parallel_size),
+        "--generation-config", "vllm",
         "--enable-prefix-caching" if settings.prefix_cache else "--no-enable-prefix-caching",
         *(("--enforce-eager",) if cpu else ("--gpu-memory-utilization", str(settings.memory_fraction))),
         *settings.server_args,
@@ -119,8 +120,7 @@ def serve(path: str, settings: Settings, port: int) -> Serve:
         metrics="/metrics",
         metrics_prefix="vllm:",
         prefix_cache="on" if settings.prefix_cache else "off",
-        # With min_tokens vLLM forbids the end token even where ignore_eos is set, and the answer is another than offline.
-        fields=(("return_token_ids", True), ("min_tokens", 0)),
+        fields=(("return_token_ids", True),),
         reset="/reset_prefix_cache" if settings.prefix_cache else None,
     )
 

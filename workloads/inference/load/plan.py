@@ -19,7 +19,8 @@ class Target:
     url: str
     """Like http://127.0.0.1:8000, or https://host/base; /v1/... is added unless the path ends in /v1 already."""
     model: str
-    endpoint: Literal["completions", "chat"] = "completions"
+    endpoint: Literal["completions", "chat", "generate"] = "completions"
+    """generate: LMDeploy's own, as its completions take text alone."""
     api_key_env: str | None = None
     """Environment variable that holds the bearer key."""
     timeout_s: float = 600.0
@@ -47,6 +48,8 @@ class Target:
     @property
     def path(self) -> str:
         base = urlsplit(self.url).path.rstrip("/")
+        if self.endpoint == "generate":
+            return f"{base.removesuffix('/v1')}/generate"
         return (base if base.endswith("/v1") else f"{base}/v1") + {"completions": "/completions", "chat": "/chat/completions"}[
             self.endpoint
         ]
@@ -61,9 +64,13 @@ class Request:
 
 
 def body(target: Target, params: Params, *, prompt: Prompt | str | None = None, messages: Sequence[dict[str, str]] | None = None) -> bytes:
-    """Return a request's JSON: token ids or text for completions, messages (or a text as the user's) for chat."""
+    """Return a request's JSON: token ids or text for completions and generate, messages (or a text as the user's) for chat."""
     asked: dict[str, Any] = {"model": target.model, "stream": True, "stream_options": {"include_usage": True}}
-    if target.endpoint == "chat":
+    if target.endpoint == "generate":
+        if prompt is None:
+            raise SpecError("endpoint = 'generate': takes token ids or a text, not messages; use endpoint = 'chat'")
+        asked = {"stream": True} | ({"prompt": prompt} if isinstance(prompt, str) else {"input_ids": list(prompt.token_ids)})
+    elif target.endpoint == "chat":
         if messages is None and not isinstance(prompt, str):
             raise SpecError("endpoint = 'chat': takes messages or a text, not token ids; use endpoint = 'completions'")
         asked["messages"] = list(messages) if messages is not None else [{"role": "user", "content": prompt}]
@@ -72,10 +79,13 @@ def body(target: Target, params: Params, *, prompt: Prompt | str | None = None, 
     else:
         asked["prompt"] = prompt if isinstance(prompt, str) else list(prompt.token_ids)
     asked |= {"max_tokens": params.max_new_tokens, "temperature": params.temperature}
-    if params.temperature > 0:
+    if target.endpoint == "generate":  # it has no seed, always samples, and from 50 tokens unless told otherwise
+        asked |= {"top_k": 0} if params.temperature > 0 else {"temperature": 1.0, "top_k": 1}
+    elif params.temperature > 0:
         asked["seed"] = params.seed
-    if params.ignore_eos:  # both, since engines differ in which of them they obey
-        asked |= {"ignore_eos": True, "min_tokens": params.max_new_tokens}
+    if params.ignore_eos:
+        # No min_tokens beside it: vLLM and SGLang then forbid the end token, TensorRT-LLM the last token of the vocabulary.
+        asked["ignore_eos"] = True
     return json.dumps(asked | target.fields, separators=(",", ":")).encode()
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from ncdemo.spec.base import SpecError
 from workloads.inference.frameworks.base import Prompt
+from workloads.inference.load.traces import BLOCK_TOKENS, TraceRow
 
 WORDS = 2048
 """Enough that two prompts hardly ever begin with the same two words."""
@@ -41,12 +42,33 @@ def synthesize(tokenizer: Any, lengths: Sequence[int], seed: int, *, chat: bool 
         else:
             raise SpecError(f"prompt {i}: no further distinct prompt of {length} tokens was found; ask for longer or fewer prompts")
         seen.add(text)
-        ids = encode(tokenizer, text, chat)
-        if len(ids) != length:
-            raise SpecError(f"prompt {i}: the tokenizer makes {len(ids)} tokens of words that are {length}; synthetic prompts need one "
-                            "that splits at spaces; give prompts from a file")  # fmt: skip
-        made.append(Synthetic(Prompt(i, tuple(ids)), text))
+        made.append(Synthetic(Prompt(i, _exact(tokenizer, text, length, i, chat=chat)), text))
     return made
+
+
+def synthesize_shared(tokenizer: Any, rows: Sequence[TraceRow], seed: int) -> list[Synthetic]:
+    """Return a prompt of exactly each row's length; equal block ids are equal tokens, so a prefix cache hits as it did in the trace.
+
+    What has no id is the row's own. Rows with the same ids and length have the same prompt.
+    """
+    words = _words(tokenizer, random.Random(seed))
+    made = []
+    for i, row in enumerate(rows):
+        own = range(len(row.block_ids), -(-row.prompt_tokens // BLOCK_TOKENS))
+        names = [*map(str, row.block_ids), *(f"row {i} block {at}" for at in own)]
+        drawn = [word for name in names for word in random.Random(f"{seed}/{name}").choices(words, k=BLOCK_TOKENS)]
+        text = " ".join(drawn[: row.prompt_tokens])
+        made.append(Synthetic(Prompt(i, _exact(tokenizer, text, row.prompt_tokens, i, chat=False)), text))
+    return made
+
+
+def _exact(tokenizer: Any, text: str, length: int, i: int, *, chat: bool) -> tuple[int, ...]:
+    """Return the ids of a text; raise SpecError when they aren't as many as its words."""
+    ids = encode(tokenizer, text, chat)
+    if len(ids) != length:
+        raise SpecError(f"prompt {i}: the tokenizer makes {len(ids)} tokens of words that are {length}; synthetic prompts need one "
+                        "that splits at spaces, so give prompts from a file")  # fmt: skip
+    return tuple(ids)
 
 
 def encode(tokenizer: Any, text: str, chat: bool) -> list[int]:

@@ -45,6 +45,8 @@ class Tally:
             return
         if said.get("usage"):
             self.usage = said["usage"]
+        if "meta_info" in said:
+            self._take_generated(said, stamp)
         for choice in said.get("choices") or ():
             text, ids = _said(choice), choice.get("token_ids")
             if text or ids:
@@ -53,6 +55,17 @@ class Tally:
                 self.ids.append(ids)
                 self.running.append((said.get("usage") or {}).get("completion_tokens"))
             self.finish_reason = choice.get("finish_reason") or self.finish_reason
+
+    def _take_generated(self, said: dict[str, Any], stamp: int) -> None:
+        """Take an event of LMDeploy's /generate: text, output_ids and meta_info, whose counts run."""
+        meta = said["meta_info"]
+        self.usage = {"prompt_tokens": meta.get("prompt_tokens"), "completion_tokens": meta.get("completion_tokens")}
+        self.texts.append(said.get("text") or "")  # the last one may have a text that was held back, and no token
+        if said.get("output_ids"):
+            self.stamps.append(stamp)
+            self.ids.append(said["output_ids"])
+            self.running.append(meta.get("completion_tokens"))
+        self.finish_reason = (meta.get("finish_reason") or {}).get("type") or self.finish_reason
 
 
 def parsed(event: bytes) -> Any:

@@ -3,7 +3,8 @@
     rows = read_trace(Path("AzureLLMInferenceTrace_conv.csv.gz"), limit=1000)
 
 Azure: github.com/Azure/AzurePublicDataset (CC-BY-4.0; Patel et al., Splitwise, ISCA 2024). BurstGPT: Wang et al., 2024; its rows
-without response tokens are requests that failed, and are left out. Mooncake: Qin et al., FAST 2025; times in milliseconds.
+without response tokens are requests that failed, and are left out. Mooncake: Qin et al., FAST 2025; times in milliseconds, and
+hash_ids, one for each block of 512 prompt tokens begun: equal ids are equal tokens behind equal tokens.
 """
 
 import csv
@@ -19,6 +20,9 @@ from typing import Any
 
 from ncdemo.spec.base import SpecError
 
+BLOCK_TOKENS = 512
+"""Prompt tokens that one of Mooncake's hash_ids stands for."""
+
 
 @dataclass(frozen=True)
 class TraceRow:
@@ -26,6 +30,8 @@ class TraceRow:
     """Since the trace's first request."""
     prompt_tokens: int
     output_tokens: int
+    block_ids: tuple[int, ...] = ()
+    """Of each block of BLOCK_TOKENS prompt tokens, the last one perhaps not full; none where the form has none."""
 
 
 # form -> the fields of time, prompt tokens and output tokens, and the seconds of a time as it is written
@@ -48,7 +54,7 @@ def read_trace(path: Path, limit: int | None = None) -> list[TraceRow]:
     rows = []
     for number, line in lines:
         try:
-            row = (seconds(line[when]), int(line[prompt]), int(line[output]))
+            row = (seconds(line[when]), int(line[prompt]), int(line[output]), tuple(map(int, line.get("hash_ids") or ())))
         except (KeyError, ValueError, TypeError) as error:
             raise SpecError(f"{path}:{number}: no {form} row ({error!r}); it must have {when}, {prompt} and {output}") from None
         if form == "burstgpt" and row[2] == 0:
@@ -57,11 +63,16 @@ def read_trace(path: Path, limit: int | None = None) -> list[TraceRow]:
             raise SpecError(
                 f"{path}:{number}: {row[1]} prompt and {row[2]} output tokens; remove the row: a request must have at least one of each"
             )
+        if len(row[3]) > (blocks := -(-row[1] // BLOCK_TOKENS)):
+            raise SpecError(
+                f"{path}:{number}: {len(row[3])} hash_ids for {row[1]} prompt tokens, which have {blocks} blocks of {BLOCK_TOKENS}; "
+                "correct or remove the row"
+            )
         rows.append(row)
     rows.sort(key=lambda row: row[0])
     if not rows:
         raise SpecError(f"trace {path}: holds no request; give a trace with at least one row")
-    return [TraceRow(t - rows[0][0], p, o) for t, p, o in islice(rows, limit)]
+    return [TraceRow(t - rows[0][0], *rest) for t, *rest in islice(rows, limit)]
 
 
 def fitting(rows: Sequence[TraceRow], max_model_len: int) -> list[TraceRow]:

@@ -24,6 +24,8 @@ def main() -> None:
     parser.add_argument("--always-usage", action="store_true", help="send the usage chunk even when not asked for")
     parser.add_argument("--model", default="canned", help="name in /v1/models; requests may name any")
     parser.add_argument("--max-model-len", type=int, help="refuse longer prompt + output with a 400")
+    parser.add_argument("--own-length", type=int, metavar="N", help="end every answer after N tokens at most, as a model's own end does")
+    parser.add_argument("--strict", action="store_true", help="refuse fields that OpenAI's own protocol lacks with a 400")
     parser.add_argument("--fault", action="append", default=[], metavar="KIND=P", help=f"P of 0 to 1; KIND of {', '.join(FAULTS)}; repeat")
     parser.add_argument("--seed", type=int, default=0, help="of the faults")
     parser.add_argument("--stall-at-s", type=float, help="freeze the whole server this long after its first request ...")

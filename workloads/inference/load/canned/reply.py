@@ -9,6 +9,8 @@ from typing import Any
 WORDS = [" the", " of", " one", " day", " in", " this", " old", " house", " we", " saw", " how", " light", " came", " down", " at", " noon"]
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\nTransfer-Encoding: chunked\r\n\r\n"
 END = b"0\r\n\r\n"
+NOT_OPENAI = {"ignore_eos", "min_tokens", "return_token_ids", "top_k"}
+"""Fields that engines know and OpenAI's own endpoint refuses."""
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import struct
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TextIO
 
 from workloads.inference.load.canned import reply
@@ -40,6 +40,8 @@ class Config:
     always_usage: bool = False
     model: str = "canned"
     max_model_len: int | None = None
+    own_length: int | None = None
+    strict: bool = False
     chances: dict[str, float] = field(default_factory=dict)
     seed: int = 0
     stall_at_s: float | None = None
@@ -171,6 +173,11 @@ class Server:
         except (ValueError, TypeError, AttributeError):
             self._send(connection, reply.response(400, {"error": {"message": "the body is not a JSON request"}}))
             return
+        if config.strict and (unknown := reply.NOT_OPENAI & asked.keys()):
+            message = f"Unrecognized request argument supplied: {', '.join(sorted(unknown))}"
+            self._send(connection, reply.response(400, {"error": {"message": message, "type": "invalid_request_error"}}))
+            return
+        want = want if config.own_length is None else replace(want, tokens=min(want.tokens, config.own_length))
         fault = asked.get("canned_fault") or headers.get("x-canned-fault") or drawn(config.chances, config.seed, ordinal)
         connection.about = {"ordinal": ordinal, "request_id": headers.get("x-request-id"), "fault": fault}
         connection.send_ns, connection.position, connection.script = [], 0, None

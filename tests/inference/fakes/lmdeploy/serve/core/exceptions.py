@@ -1,0 +1,5 @@
+"""Not LMDeploy: see published.py."""
+
+
+class RequestError(RuntimeError):
+    message = "refused"
