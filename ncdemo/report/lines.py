@@ -36,7 +36,7 @@ def records(path: Path, problems: list[str]) -> Iterator[list[dict[str, Any]]]:
 def _batch(lines: list[str], first: int, bad: list[int]) -> list[dict[str, Any]]:
     """Parse many lines in one call (a third faster than one by one); fall back to single lines to find the bad one."""
     try:
-        found = json.loads(f"[{','.join(lines)}]")
+        found: list[dict[str, Any]] = json.loads(f"[{','.join(lines)}]")
         if len(found) == len(lines) and all(type(item) is dict for item in found):
             return found
     except (ValueError, RecursionError):

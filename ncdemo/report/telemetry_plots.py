@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from ncdemo.report.columns import decimate
 from ncdemo.report.figure import DASHES, NARROW, PAPER, SERIES, WIDE, Plot, drawing, panels, to_svg
 from ncdemo.report.read import Run
+from ncdemo.report.requests import CellKey
 from ncdemo.report.show import byte_unit
 
 HEIGHT, GAP = 66, 30
@@ -40,7 +41,7 @@ class Panel:
 def telemetry_plot(run: Run, colours: dict[str, int]) -> Plot | None:
     """Draw one run's time line, for wide and for narrow pages; None when there is nothing over time."""
     stack = _work(run) + _machine(run)
-    windows = [(key, cell.start_s, cell.end_s) for key, cell in run.cells.items() if cell.start_s is not None]
+    windows = [(key, cell.start_s, cell.end_s) for key, cell in run.cells.items() if cell.start_s is not None and cell.end_s is not None]
     if not stack and not windows:
         return None
     ends = [float(np.nanmax(line.x)) for panel in stack for line in panel.lines if len(line.x)] + [end for _, _, end in windows]
@@ -116,7 +117,7 @@ def _panel(ax: Axes, panel: Panel) -> None:
         else:
             ax.plot(line.x, line.y, linewidth=1.3, color=colour, linestyle=dash, label=line.label, marker="." if len(line.x) == 1 else None)
     largest = max(float(np.nanmax(line.y)) for line in panel.lines)
-    ax.yaxis.get_major_locator().set_params(nbins=3)
+    ax.locator_params(axis="y", nbins=3)
     if panel.title in SHARES:
         ax.set_ylim(0, 104)
         ax.set_yticks([0, 50, 100])
@@ -135,7 +136,7 @@ def _panel(ax: Axes, panel: Panel) -> None:
         )
 
 
-def _cells(ax: Axes, windows: list, colours: dict[str, int], width: float) -> None:
+def _cells(ax: Axes, windows: list[tuple[CellKey, float, float]], colours: dict[str, int], width: float) -> None:
     """Draw which cell ran when: a row per engine, the load in each block that has room for it."""
     engines = list(dict.fromkeys(key.subject for key, _, _ in windows))
     unit = (width - 64) / ax.get_xlim()[1]
