@@ -81,7 +81,7 @@ class Gpu:
             return _gpu(self._index, error=self._error)
         try:
             self._handle = self._handle or self._nvml.nvmlDeviceGetHandleByIndex(self._index)
-            reading = _gpu(self._index, **self._fields())
+            reading = _gpu(self._index, self._fields())
         except Exception as error:  # whatever NVML does must not end the other readings
             self._handle, self._error, self._failed_s = None, str(error) or type(error).__name__, time.perf_counter()
             return _gpu(self._index, error=self._error)
@@ -111,6 +111,6 @@ class Gpu:
             raise
 
 
-def _gpu(index: int, error: str | None = None, **fields: float | None) -> dict[str, Any]:
+def _gpu(index: int, fields: dict[str, float | None] | None = None, *, error: str | None = None) -> dict[str, Any]:
     names = ("utilization_pct", "memory_used_bytes", "power_w", "energy_j", "temperature_c", "sm_clock_hz")
-    return {"index": index, "error": error, **{name: fields.get(name) for name in names}}
+    return {"index": index, "error": error, **{name: (fields or {}).get(name) for name in names}}

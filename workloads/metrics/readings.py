@@ -10,7 +10,7 @@ import contextlib
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import psutil
@@ -124,7 +124,7 @@ class Tree:
         dt_s, self._read_s = now_s - self._read_s, now_s
         if now_s - self._listed_s >= LIST_S:
             self._listed_s = now_s
-            members = [self._root, *descendants(self._root)] if self.alive() else []
+            members = [self._root, *descendants(self._root)] if self._root and self.alive() else []
             self._spent = {p: self._spent.get(p, -1.0) for p in members if p.pid != os.getpid()}
         for process, before in list(self._spent.items()):
             try:
@@ -181,7 +181,7 @@ def _rate(before: float | None, now: float | None, dt_s: float | None) -> float 
     return (now - before) / dt_s
 
 
-def _totals(devices: dict[str, Any], counts: Callable[[str], bool]) -> dict[str, float]:
+def _totals(devices: dict[str, Any], counts: Callable[[str], bool]) -> Mapping[str, float | None]:
     rows = [counters._asdict() for name, counters in devices.items() if counts(name)]
     return {key: sum(row[key] for row in rows) for key in (rows[0] if rows else ())} or dict.fromkeys(
         ("read_bytes", "write_bytes", "bytes_recv", "bytes_sent")

@@ -137,6 +137,8 @@ def _engines(state: RunState) -> list[str]:
 
 def _run(group: Group, state: RunState) -> None:
     record, started = state.record, state.started
+    assert record is not None
+    assert started is not None
     group.add("ncdemo_run_info", 1, kind=record.kind, name=record.name, spec_hash=record.spec_hash)
     for status in STATUSES:
         group.add("ncdemo_run_status", record.status == status, status=status)
@@ -148,7 +150,9 @@ def _run(group: Group, state: RunState) -> None:
 
 
 def _train(group: Group, state: RunState) -> None:
-    if state.record.kind == "train":
+    record = state.record
+    assert record is not None
+    if record.kind == "train":
         for name, metric in TOTALS.items():
             group.add(metric, state.totals[name])
     for name, metric in STEP.items():
@@ -156,7 +160,7 @@ def _train(group: Group, state: RunState) -> None:
     for which, evaluation in state.evals.items():
         for name, metric in EVAL.items():
             group.add(metric, evaluation.get(name), evaluation=which)
-    if result := state.record.train:
+    if result := record.train:
         group.add("ncdemo_train_median_tokens_per_second", result.tokens_per_s)
         group.add("ncdemo_train_world_size", result.world_size)
         group.add("ncdemo_train_peak_vram_bytes", result.peak_vram_bytes)
