@@ -66,7 +66,8 @@ def _row(line: str, where: str) -> dict[str, Any]:
         raise SpecError(f"{where}: needs 'prompt' (text) or 'messages' (a list of role and content); found: {found}")
     if not isinstance(row.get("reference"), str | None):
         raise SpecError(f"{where}: reference must be text, the right answer; correct it or leave it out")
-    return row
+    checked: dict[str, Any] = row
+    return checked
 
 
 def _text(row: dict[str, Any], where: str, tokenizer: Any) -> str:
@@ -74,6 +75,6 @@ def _text(row: dict[str, Any], where: str, tokenizer: Any) -> str:
     if not tokenizer.chat_template:
         return "\n".join(str(m["content"]) for m in messages)
     try:
-        return tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
     except Exception as error:  # a template may raise anything: it is code that the model's author wrote
         raise SpecError(f"{where}: the model's chat template refuses these messages ({error}); correct their roles") from None

@@ -56,8 +56,8 @@ class Sweep:
             for plan in self._plan:
                 if plan.key not in self._ledger.done:
                     self._cell(stage, plan)
-            for first in searches(self._spec):
-                self._search(stage, first)
+            for start in searches(self._spec):
+                self._search(stage, start)
             self._run.bench = self._result(stage, read_power(self._run.folder / "samples.jsonl"))
         measured = list(self._ledger.done.values())
         if measured and all(one.error for one in measured):
@@ -148,7 +148,9 @@ class Sweep:
         tokenizer = self._tokenizers[plan.subject.model]
         eos = tokenizer.eos_token_id
         return [
-            r.model_copy(update={"text": tokenizer.decode(r.token_ids[: r.token_ids.index(eos)])}) if eos in (r.token_ids or ()) else r
+            r.model_copy(update={"text": tokenizer.decode(r.token_ids[: r.token_ids.index(eos)])})
+            if r.token_ids and eos in r.token_ids
+            else r
             for r in records
         ]
 
