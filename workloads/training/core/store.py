@@ -12,6 +12,7 @@ import re
 import shutil
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -44,7 +45,7 @@ def damaged(folder: Path, manifest: dict[str, Any]) -> str | None:
     for name, wanted in manifest["files"].items():
         path = folder / name
         if not path.is_file() or digest(path) != wanted:
-            return name
+            return str(name)
     return None
 
 
@@ -95,7 +96,8 @@ class LocalStore:
         return sorted((s for s in found if s is not None), reverse=True)
 
     def manifest(self, step: int) -> dict[str, Any]:
-        return json.loads((self.root / folder_name(step) / MANIFEST).read_bytes())
+        found: dict[str, Any] = json.loads((self.root / folder_name(step) / MANIFEST).read_bytes())
+        return found
 
     def fetch(self, step: int, manifest: dict[str, Any]) -> Path:
         """Return the folder that holds a step's files on this machine."""
@@ -126,7 +128,7 @@ class BlobStore:
         """Upload this rank's files and forget the local ones."""
         for name in names:
             path = self.part(step) / name
-            again(lambda path=path, name=name: self._storage.put(path, self._name(step, name)))
+            again(partial(self._storage.put, path, self._name(step, name)))
             path.unlink()
 
     def read(self, step: int, name: str) -> bytes:
@@ -144,7 +146,8 @@ class BlobStore:
         return sorted((s for s in found if s is not None), reverse=True)
 
     def manifest(self, step: int) -> dict[str, Any]:
-        return json.loads(again(lambda: self._storage.read(self._name(step, MANIFEST))))
+        found: dict[str, Any] = json.loads(again(lambda: self._storage.read(self._name(step, MANIFEST))))
+        return found
 
     def fetch(self, step: int, manifest: dict[str, Any]) -> Path:
         folder = self._staging / f"fetched-{folder_name(step)}"
@@ -152,7 +155,7 @@ class BlobStore:
         for name, wanted in manifest["files"].items():
             path = folder / name
             if not path.is_file() or digest(path) != wanted:
-                again(lambda path=path, name=name: self._storage.get(self._name(step, name), path))
+                again(partial(self._storage.get, self._name(step, name), path))
         return folder
 
     def remove(self, step: int) -> None:
