@@ -32,7 +32,7 @@ test-image: setup
 	@.venv/bin/python -m pytest -m slow tests/image
 
 lint: setup
-	@.venv/bin/ruff check . && .venv/bin/ruff format --check .
+	@.venv/bin/ruff check . && .venv/bin/ruff format --check . && .venv/bin/mypy
 
 # After a change of dependencies: lock again and take the hosts out (docs/packaging.md).
 lock:

@@ -9,6 +9,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from typing import Any
 from urllib.parse import urljoin
 
 import httpx
@@ -62,6 +63,6 @@ def _machine(client: httpx.Client, url: str) -> str | None:
     return answer.text.strip() if answer.is_success else None
 
 
-def _means_us(event: dict, name: str | None) -> bool:
+def _means_us(event: dict[str, Any], name: str | None) -> bool:
     resources = event.get("Resources") or []
     return event["EventType"] == PREEMPT and (name is None or not resources or name in resources)

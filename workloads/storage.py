@@ -106,10 +106,10 @@ class Storage:
 
     def _read(self, path: str) -> bytes:
         if not self._files.async_impl:
-            return self._files.cat_file(path)
+            return bytes(self._files.cat_file(path))
         from fsspec.asyn import sync
 
-        return sync(self._files.loop, self._files._cat_file, path, timeout=ASK_S)
+        return bytes(sync(self._files.loop, self._files._cat_file, path, timeout=ASK_S))
 
 
 def _md5() -> Any:

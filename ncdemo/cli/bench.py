@@ -63,13 +63,13 @@ def compare(a: str, b: str, as_json: bool) -> None:
     """
     from ncdemo.report import compare as report
 
-    sides = [report.read_side(Path(folder), subject or None) for folder, _, subject in (side.partition(":") for side in (a, b))]
-    found = report.compare(*sides)
+    one_side, other = (report.read_side(Path(folder), subject or None) for folder, _, subject in (side.partition(":") for side in (a, b)))
+    found = report.compare(one_side, other)
     if as_json:
         rows = [asdict(one) | ({"verdict": one.verdict} if isinstance(one, report.Difference) else {}) for one in found]
         click.echo(json.dumps(rows, indent=1))
     else:
-        click.echo(report.table(*sides, found))
+        click.echo(report.table(one_side, other, found))
     if all(isinstance(one, report.Refused) for one in found):
         raise SystemExit(1)
 

@@ -113,7 +113,7 @@ def _figures(train: Path, bench: Path) -> list[str]:
     assert after is not None
     assert before.exact_match is not None
     assert after.exact_match is not None
-    best = {}
+    best: dict[str, float] = {}
     for cell in measured.bench.cells:
         if cell.output_tokens_per_s is not None:
             best[cell.engine] = max(best.get(cell.engine, 0.0), cell.output_tokens_per_s)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ncdemo.cli.environment import differences, expected, recorded, uv_path
 from ncdemo.spec.base import SpecError
-from ncdemo.spec.finding import Finding
+from ncdemo.spec.finding import Finding, Status
 from ncdemo.spec.paths import PACKAGE, cache_dir, runs_dir
 
 PYTHON = (3, 11)
@@ -34,10 +34,9 @@ SETUP = "scripts/setup_env.sh"
 def local() -> list[Finding]:
     """Return every finding. uv and nvidia-smi are waited for side by side."""
     with ThreadPoolExecutor() as pool:
-        asked = [pool.submit(check) for check in (lock, gpu, uv)]
+        lock_asked, gpu_asked, uv_asked = pool.submit(lock), pool.submit(gpu), pool.submit(uv)
         rest = [*disk(), shm()]
-        locked, gpus, uv_found = (one.result() for one in asked)
-    return [python(), uv_found, locked, *gpus, *rest]
+    return [python(), uv_asked.result(), lock_asked.result(), *gpu_asked.result(), *rest]
 
 
 def python() -> Finding:
@@ -142,7 +141,7 @@ def disk() -> list[Finding]:
             continue
         seen.add(there.stat().st_dev)
         free_gib = shutil.disk_usage(there).free / GIB
-        status = "fail" if free_gib < DISK_FAIL_GIB else "warn" if free_gib < DISK_WARN_GIB else "ok"
+        status: Status = "fail" if free_gib < DISK_FAIL_GIB else "warn" if free_gib < DISK_WARN_GIB else "ok"
         remedy = None if status == "ok" else f"free some of it, or set NCDEMO_{name.upper()} to a folder on a larger disk"
         found.append(Finding(f"disk ({name})", status, f"{free_gib:.1f} GiB free for {folder.absolute()}", remedy))
     return found

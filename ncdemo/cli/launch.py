@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -26,7 +27,7 @@ from ncdemo.spec.paths import runs_dir
 from ncdemo.spec.run_folder import EXIT_FILE, note_process
 from ncdemo.spec.train import TrainSpec
 
-Progress = Callable[[dict], None]
+Progress = Callable[[dict[str, Any]], None]
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ def start(launch: Launch, progress: Progress | None = None) -> None:
         raise SpecError(failure(launch.folder, code))
 
 
-def _message(line: str) -> dict | None:
+def _message(line: str) -> dict[str, Any] | None:
     """Read a line of progress; libraries may print other things."""
     try:
         message = json.loads(line)
@@ -116,12 +117,12 @@ def failure(folder: Path, code: int) -> str:
     if not reason and log.exists():
         lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
         said = [line.removeprefix("Error: ") for line in lines if line.startswith("Error: ")]
-        reason = (said or lines or [None])[-1]
+        reason = (said or lines or [""])[-1]
     return f"{folder}: the run failed (exit {code}): {reason or 'it left no reason'}; the whole log is {log}"
 
 
 @contextmanager
-def ending(process: subprocess.Popen, what: str) -> Iterator[None]:
+def ending(process: subprocess.Popen[Any], what: str) -> Iterator[None]:
     """However the body ends, a process (of its own session) and its children end: asked first, killed after 25 s, in which training saves."""
     try:
         yield
@@ -138,7 +139,7 @@ def ending(process: subprocess.Popen, what: str) -> Iterator[None]:
         process.wait()
 
 
-def _signal_group(process: subprocess.Popen, number: int) -> bool:
+def _signal_group(process: subprocess.Popen[Any], number: int) -> bool:
     """Signal a workload and its children; return False when none is left. Signal 0 only asks."""
     try:
         os.killpg(process.pid, number)
@@ -171,15 +172,15 @@ def call_quietly(module: str, *args: str) -> None:
 def progress_bars() -> Iterator[Progress]:
     """Yield a callback that draws a bar with time left for each phase a workload reports."""
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
     from rich.progress import Progress as Bars
 
     columns = (TextColumn("{task.description:<12}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"),
                TimeRemainingColumn(), TextColumn("{task.fields[figures]}"))  # fmt: skip
     with Bars(*columns, console=Console(stderr=True), refresh_per_second=4) as drawn:
-        tasks: dict[str, int] = {}
+        tasks: dict[str, TaskID] = {}
 
-        def update(message: dict) -> None:
+        def update(message: dict[str, Any]) -> None:
             phase = message["phase"]
             if phase not in tasks or drawn.tasks[drawn.task_ids.index(tasks[phase])].finished:
                 tasks[phase] = drawn.add_task(phase, total=message["total"], figures="")

@@ -10,7 +10,7 @@ import time
 import urllib.error
 import urllib.request
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import click
 
@@ -62,7 +62,7 @@ def _free(port: int) -> None:
             raise SpecError(f"--port {port}: {error.strerror}; give another, e.g. --port {port % 65535 + 1}") from None
 
 
-def _wait(process: subprocess.Popen, port: int, log: Path) -> None:
+def _wait(process: subprocess.Popen[Any], port: int, log: Path) -> None:
     """Return once it answers. Raise SpecError with its own last line when it ends before."""
     end = time.monotonic() + START_S
     while True:

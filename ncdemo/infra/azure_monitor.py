@@ -1,6 +1,7 @@
 """Azure Monitor: a workspace that AKS's managed Prometheus writes to."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import pulumi
 from pulumi_azure_native import monitor
@@ -25,7 +26,7 @@ class AzureMonitor(Component):
     def __init__(self, name: str, args: AzureMonitorArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__(name, opts)
         place = args.place
-        where = {"resource_group_name": place.resource_group, "location": place.location, "tags": place.tags}
+        where: dict[str, Any] = {"resource_group_name": place.resource_group, "location": place.location, "tags": place.tags}
         workspace = self.make(monitor.AzureMonitorWorkspace, "workspace", azure_monitor_workspace_name=place.name("amw"), **where)
         endpoint = self.make(
             monitor.DataCollectionEndpoint,

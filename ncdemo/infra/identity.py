@@ -88,7 +88,7 @@ def grant(
     definition = scope.apply(
         lambda at: f"/subscriptions/{at.split('/')[2]}/providers/Microsoft.Authorization/roleDefinitions/{ROLES[role]}"
     )
-    return component.make(
+    made: pulumi.Resource = component.make(
         authorization.RoleAssignment,
         f"role-{part}",
         role_assignment_name=str(uuid.uuid5(uuid.NAMESPACE_URL, f"ncdemo:{salt}:{role}")),
@@ -98,3 +98,4 @@ def grant(
         # A plain None becomes the SDK's default, User, which Azure refuses for a group; an output of None stays unsaid.
         principal_type=principal_type or pulumi.Output.from_input(None),
     )
+    return made

@@ -1,6 +1,7 @@
 """A namespace of jobs: who they are in Azure, who may reach them, their secret, and the volumes that they share."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import pulumi
 
@@ -43,7 +44,7 @@ class JobNamespace(Component):
         made = m.apply(self, "namespace", m.namespace(space, labels={"ncdemo.io/jobs": "true"}), args.provider)
         within = pulumi.ResourceOptions(depends_on=[made])
         m.apply(self, "account", m.service_account(SERVICE_ACCOUNT, space, args.client_id), args.provider, within)
-        same = [{"podSelector": {}}]
+        same: list[dict[str, Any]] = [{"podSelector": {}}]
         m.apply(self, "policy", m.allow_from("same-namespace-only", space, same, []), args.provider, within)
         if args.hf_token is not None:
             secret = {"apiVersion": "v1", "kind": "Secret", "metadata": m.meta(TOKEN_SECRET, space), "type": "Opaque"}
@@ -60,6 +61,7 @@ class JobNamespace(Component):
 
     def _files(self, args: NamespaceArgs, within: pulumi.ResourceOptions) -> None:
         """NFS needs no key: the volume names account and share, the subnet is what may mount them."""
+        assert args.files is not None
         name, size = f"{FILES_CLAIM}-{args.namespace}", f"{args.files_gib}Gi"
         csi = {
             "driver": "file.csi.azure.com",

@@ -55,11 +55,13 @@ def apply(
     merged = pulumi.ResourceOptions.merge(pulumi.ResourceOptions(provider=provider), options)
     kind = KINDS.get((manifest["apiVersion"], manifest["kind"]))
     if kind is None:
-        return component.make(
+        made: pulumi.Resource = component.make(
             k8s.apiextensions.CustomResource, part, api_version=manifest["apiVersion"], kind=manifest["kind"], options=merged, **body
         )
+        return made
     snake = {re.sub(r"(?=[A-Z])", "_", key).lower(): value for key, value in body.items()}
-    return component.make(kind, part, options=merged, **snake)
+    made = component.make(kind, part, options=merged, **snake)
+    return made
 
 
 def meta(name: str, namespace: str | None, labels: dict[str, str] | None = None, annotations: dict[str, Any] | None = None) -> Manifest:

@@ -67,7 +67,7 @@ class Monitoring(Component):
         self._args = args
         space = m.apply(self, "namespace", m.namespace(NAMESPACE), args.provider)
         self._within = pulumi.ResourceOptions(depends_on=[space])
-        jobs = [{"namespaceSelector": {"matchLabels": {"ncdemo.io/jobs": "true"}}}, {"podSelector": {}}]
+        jobs: list[dict[str, Any]] = [{"namespaceSelector": {"matchLabels": {"ncdemo.io/jobs": "true"}}}, {"podSelector": {}}]
         self._add("allow", m.allow_from("jobs-and-each-other", NAMESPACE, jobs, [PUSHGATEWAY_PORT, PROMETHEUS_PORT, MLFLOW_PORT]))
         self._add("account", m.service_account("metrics", NAMESPACE, None))
         self._add("mlflow-account", m.service_account(MLFLOW_ACCOUNT, NAMESPACE, args.client_id))

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from ipaddress import ip_network
+from typing import Any
 
 import pulumi
 from pulumi_azure_native import network
@@ -54,8 +55,8 @@ class Network(Component):
 
     def _bastion(self, place: Place, sku: str, vnet_id: pulumi.Output[str]) -> None:
         """Developer is free and shared; Basic is the stack's own, with a public address, and is paid by the hour."""
-        where = {"resource_group_name": place.resource_group, "location": place.location, "tags": place.tags}
-        reach: dict[str, object] = {"virtual_network": network.SubResourceArgs(id=vnet_id)}
+        where: dict[str, Any] = {"resource_group_name": place.resource_group, "location": place.location, "tags": place.tags}
+        reach: dict[str, Any] = {"virtual_network": network.SubResourceArgs(id=vnet_id)}
         if sku == "basic":
             address = self.make(
                 network.PublicIPAddress,

@@ -130,7 +130,11 @@ def on_aks(stack: Stack, azure: Azure, hf_token: pulumi.Input[str] | None) -> Ou
     made = {}
     for space in spaces:
         azure.jobs.trust(cluster.issuer, space, SERVICE_ACCOUNT)
-        files = {"files": azure.storage.files_account, "files_gib": spec.storage.files_gib, "resource_group": place.resource_group}
+        files: dict[str, Any] = {
+            "files": azure.storage.files_account,
+            "files_gib": spec.storage.files_gib,
+            "resource_group": place.resource_group,
+        }
         made[space] = JobNamespace(
             f"namespace-{space}", NamespaceArgs(space, provider, azure.jobs.client_id, hf_token, **files if spec.storage.files_gib else {})
         )
@@ -138,10 +142,10 @@ def on_aks(stack: Stack, azure: Azure, hf_token: pulumi.Input[str] | None) -> Ou
     if spec.aks.kueue:
         after.append(Kueue("kueue", KueueArgs(provider, spec.pools, tuple(spaces))))
     for run in stack.jobs:
-        args = job_args(
+        job = job_args(
             stack, run, provider, azure.image(stack, run.image), azure.storage.account, hf_token, queue=QUEUE if spec.aks.kueue else None
         )
-        TrainingOrBenchmark(f"job-{run.job.name}", args, pulumi.ResourceOptions(depends_on=after))
+        TrainingOrBenchmark(f"job-{run.job.name}", job, pulumi.ResourceOptions(depends_on=after))
     return {
         **azure.outputs(stack),
         "cluster": cluster.name,
@@ -153,11 +157,12 @@ def on_aks(stack: Stack, azure: Azure, hf_token: pulumi.Input[str] | None) -> Ou
 def existing_cluster(stack: Stack, hf_token: pulumi.Input[str] | None) -> Outputs:
     """Declare the jobs on a cluster that exists already; nothing of Azure."""
     spec = stack.spec
+    check_repository(stack)
     cluster = spec.kubernetes
     provider = k8s.Provider("kubernetes", context=cluster.context, kubeconfig=cluster.kubeconfig, enable_server_side_apply=True)
     if spec.monitoring.in_cluster:
-        image = image_ref(spec.images, "mlflow", local_repository(stack))
-        own = {"own_cluster": False, "rules": rule_files(spec), "storage_class": cluster.storage_class}
+        image = image_ref(spec.images, "mlflow", None)
+        own: dict[str, Any] = {"own_cluster": False, "rules": rule_files(spec), "storage_class": cluster.storage_class}
         args = MonitoringArgs(spec.monitoring, provider, image, None, None, **own)
         Monitoring("monitoring", args)
     shared = any(run.job.nodes > 1 for run in stack.jobs)
@@ -166,7 +171,7 @@ def existing_cluster(stack: Stack, hf_token: pulumi.Input[str] | None) -> Output
         for space in stack.namespaces
     ]
     for run in stack.jobs:
-        image = image_ref(spec.images, run.image, local_repository(stack))
+        image = image_ref(spec.images, run.image, None)
         job = job_args(stack, run, provider, image, None, hf_token, queue=cluster.queue)
         TrainingOrBenchmark(f"job-{run.job.name}", job, pulumi.ResourceOptions(depends_on=made))
     return {"target": spec.target, "jobs": job_names(stack)}
@@ -252,8 +257,8 @@ def job_names(stack: Stack) -> dict[str, str]:
     return {run.job.name: job_id(run, stack.spec.images) for run in stack.jobs}
 
 
-def local_repository(stack: Stack) -> None:
-    """On a cluster that exists there is no registry of the stack's own."""
-    if stack.spec.images.repository is None and stack.jobs:
+def check_repository(stack: Stack) -> None:
+    """Raise SpecError where images would be in a registry of the stack's own, which a cluster that exists lacks."""
+    if stack.spec.images.repository is None and (stack.jobs or stack.spec.monitoring.in_cluster):
         text = "is needed with target: kubernetes, where the stack has no registry of its own; name one, e.g. registry.example/ncdemo"
         raise stack.mistake(("images", "repository"), text)

@@ -47,5 +47,7 @@ def image_tag(images: Images, name: str) -> str:
 
 def image_ref(images: Images, name: str, server: pulumi.Input[str] | None) -> pulumi.Output[str]:
     """Return the whole reference; `server` is the stack's own registry, which images.repository replaces."""
-    repository = images.repository or pulumi.Output.concat(server, "/", REPOSITORY)
-    return pulumi.Output.concat(repository, image_tag(images, name))
+    if images.repository is not None:
+        return pulumi.Output.concat(images.repository, image_tag(images, name))
+    assert server is not None, "a stack without a registry of its own has images.repository"
+    return pulumi.Output.concat(server, "/", REPOSITORY, image_tag(images, name))

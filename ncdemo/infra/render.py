@@ -77,7 +77,8 @@ def render(stack: Stack, *, today: datetime.date | None = None) -> Rendered:
     def program() -> None:
         token = pulumi.Output.secret(TOKEN_STAND_IN) if stack.has_token else None
         found = deploy(stack, today=today or datetime.date.today(), hf_token=token)
-        outputs.update(_sync_await(pulumi.Output.from_input(dict(found)).future()) or {})
+        known = _sync_await(pulumi.Output.from_input(dict(found)).future())
+        outputs.update(known or {})
 
     resources = record(program, stack.name)
     return Rendered(stack, resources, outputs)
@@ -129,14 +130,14 @@ class _Recorder(pulumi_mocks.MockMonitor):
 
     def Invoke(self, request: Any) -> Any:
         with own_loop():
-            return super().Invoke(request)
+            return super().Invoke(request)  # type: ignore[no-untyped-call]
 
     def RegisterResource(self, request: Any) -> Any:
         with own_loop():
             return self._register(request)
 
     def _register(self, request: Any) -> Any:
-        response = super().RegisterResource(request)
+        response = super().RegisterResource(request)  # type: ignore[no-untyped-call]
         if request.type != "pulumi:pulumi:Stack":
             inputs = plain(pulumi.runtime.rpc.deserialize_properties(request.object))
             aliases = tuple(alias.spec.name for alias in request.aliases if alias.spec.name)

@@ -6,6 +6,7 @@ Subscription zeros, names that end in `abc123`, secrets as [secret].
 import base64
 import re
 import uuid
+from collections.abc import Callable
 from typing import Any
 
 import pulumi
@@ -54,13 +55,13 @@ class StandIn(pulumi_mocks.Mocks):
         state["name"] = name
         if self._unknown:
             return "", state
-        made = getattr(self, f"_{args.typ.rsplit(':', 1)[-1]}", lambda name: {})
+        made: Callable[[str], dict[str, Any]] = getattr(self, f"_{args.typ.rsplit(':', 1)[-1]}", lambda name: {})
         return arm_id(args.typ, inputs, name), {**state, **made(name)}
 
-    def call(self, args: pulumi_mocks.MockCallArgs) -> dict[str, Any]:
+    def call(self, args: pulumi_mocks.MockCallArgs) -> tuple[dict[str, Any], list[tuple[str, str]] | None]:
         if args.token == "azure-native:containerservice:listManagedClusterUserCredentials":
             config = {"apiVersion": "v1", "kind": "Config", "users": [{"name": "user", "user": {}}]}
-            return {"kubeconfigs": [{"name": "user", "value": base64.b64encode(yaml.safe_dump(config).encode()).decode()}]}
+            return {"kubeconfigs": [{"name": "user", "value": base64.b64encode(yaml.safe_dump(config).encode()).decode()}]}, []
         raise AssertionError(f"the program asks the network while it is previewed: {args.token}")
 
     def _RandomString(self, name: str) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import base64
 from dataclasses import dataclass
+from typing import Any
 
 import pulumi
 from pulumi_azure_native import compute, devtestlab, network
@@ -43,7 +44,7 @@ class Vm(Component):
         host = f"{args.pool.name}-{args.index}"
         super().__init__(name, opts, key=host)
         place, azure_name = args.place, args.place.name("vm", host)
-        where = {"resource_group_name": place.resource_group, "location": place.location, "tags": place.tags}
+        where: dict[str, Any] = {"resource_group_name": place.resource_group, "location": place.location, "tags": place.tags}
         made = self.make(
             compute.VirtualMachine,
             "machine",
@@ -75,7 +76,7 @@ class Vm(Component):
             )
         self.done(azure_name=azure_name, host=host, name=made.name)
 
-    def _nic(self, args: VmArgs, azure_name: str, where: dict[str, object]) -> compute.NetworkInterfaceReferenceArgs:
+    def _nic(self, args: VmArgs, azure_name: str, where: dict[str, Any]) -> compute.NetworkInterfaceReferenceArgs:
         address = None
         if args.public_address:
             address = self.make(
@@ -103,7 +104,7 @@ class Vm(Component):
         return compute.NetworkInterfaceReferenceArgs(id=nic.id, primary=True, delete_option="Delete")
 
 
-def spot(pool: Pool) -> dict[str, object]:
+def spot(pool: Pool) -> dict[str, Any]:
     """Return what makes a VM a spot VM that keeps its disk when Azure takes it back."""
     if not pool.spot:
         return {"priority": "Regular"}

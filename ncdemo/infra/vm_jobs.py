@@ -6,7 +6,9 @@ Blob; the job's log is in its run directory, which the workload copies to Blob i
 
 import base64
 import shlex
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import pulumi
 from pulumi_azure_native import compute
@@ -58,7 +60,7 @@ class VmJob(Component):
                 "https://", args.account, f".blob.core.windows.net/{METRICS}/{RUN_COMMANDS_FOLDER}/{identity}-{rank}"
             )
             token = [compute.RunCommandInputParameterArgs(name=TOKEN_PARAMETER, value=args.hf_token)] if args.hf_token is not None else None
-            script = pulumi.Output.all(args.image, args.account).apply(lambda both, rank=rank: start_script(args, identity, rank, *both))
+            script = pulumi.Output.all(args.image, args.account).apply(_starting(args, identity, rank))
             self.make(
                 compute.VirtualMachineRunCommandByVirtualMachine,
                 f"start-{rank}",
@@ -81,6 +83,10 @@ class VmJob(Component):
                 options=pulumi.ResourceOptions(ignore_changes=["source", "protectedParameters", "timeoutInSeconds"]),
             )
         self.done(job_name=identity)
+
+
+def _starting(args: VmJobArgs, identity: str, rank: int) -> Callable[[Any], str]:
+    return lambda both: start_script(args, identity, rank, *both)
 
 
 def start_script(args: VmJobArgs, identity: str, rank: int, image: str, account: str) -> str:

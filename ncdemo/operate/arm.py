@@ -68,7 +68,7 @@ class Arm:
         if len(found) != 1:
             said = "no subscription" if not found else f"{len(found)} subscriptions"
             raise SpecError(f"this identity sees {said}; say which with AZURE_SUBSCRIPTION_ID, e.g. from: az account list -o table")
-        return found[0]
+        return str(found[0])
 
     def ask(self, method: str, path: str, body: Any = None, version: str = COMPUTE, **query: str) -> Any:
         """Return what Azure answers, at the end of an operation that takes time. Raise NotThere, Unreachable or SpecError."""

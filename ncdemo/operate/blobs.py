@@ -155,7 +155,7 @@ class Blobs:
             try:
                 return self._client.get_blob_client(self._root + name).get_blob_properties().last_modified
             except ResourceNotFoundError as error:
-                if error.error_code == "ContainerNotFound":
+                if getattr(error, "error_code", None) == "ContainerNotFound":
                     raise
                 return None
 
@@ -164,9 +164,10 @@ class Blobs:
 
         with self.asked():
             try:
-                return self._client.download_blob(blob, offset=offset or None).readall()
+                read: bytes = self._client.download_blob(blob, offset=offset or None).readall()
+                return read
             except ResourceNotFoundError as error:
-                if error.error_code == "ContainerNotFound":
+                if getattr(error, "error_code", None) == "ContainerNotFound":
                     raise
                 return None
             except HttpResponseError as error:

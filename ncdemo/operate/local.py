@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from ncdemo.operate.job import Job, Tell
+from ncdemo.operate.job import Job, State, Tell
 from ncdemo.spec.base import SpecError
 from ncdemo.spec.job import EXIT_BAD_SPEC, STOP_S, WORKLOAD_INTERRUPTED
 from ncdemo.spec.run_folder import EXIT_FILE, LOG_FILE, PROCESS_FILE, RESULT_FILE, SPEC, running_process
@@ -101,6 +101,7 @@ def read_job(folder: Path, name: str) -> Job:
         unsure = str(error)
     status, reason = record.get("status"), record.get("reason") or ""
     codes = _codes(folder)
+    state: State
     if alive:
         state, detail = "running", ""
     elif status in ("finished", "failed", "interrupted"):

@@ -27,11 +27,11 @@ class Pod:
 
     @property
     def name(self) -> str:
-        return self.manifest["metadata"]["name"]
+        return str(self.manifest["metadata"]["name"])
 
     @property
     def made_at(self) -> str:
-        return self.manifest["metadata"]["creationTimestamp"]
+        return str(self.manifest["metadata"]["creationTimestamp"])
 
     @property
     def node(self) -> int:
@@ -48,7 +48,8 @@ class Pod:
 
     @property
     def exit_code(self) -> int | None:
-        return self._state.get("terminated", {}).get("exitCode")
+        code: int | None = self._state.get("terminated", {}).get("exitCode")
+        return code
 
     @property
     def waits_for(self) -> str:

@@ -57,6 +57,9 @@ class _Count:
         self._done[name] = done
         self._progress(sum(list(self._done.values())), self._total)
 
+    def within(self, folder: str) -> Callable[[StoredFile, int], None]:
+        return lambda file, done: self.set(f"{folder}/{file.name}", done)
+
 
 def pull(blobs: Blobs, run: str, target: Path, *, weights: bool, progress: Progress) -> Pulled:
     """Fetch a run into a folder of its name below the target, and its further nodes beside it."""
@@ -74,7 +77,7 @@ def pull(blobs: Blobs, run: str, target: Path, *, weights: bool, progress: Progr
                     count.set(f"{name}/{file.name}", file.bytes)
                 else:
                     missing.append(file)
-            got += _fetch_all(blobs, notes, missing, lambda file, done, name=name: count.set(f"{name}/{file.name}", done))
+            got += _fetch_all(blobs, notes, missing, count.within(name))
     has_result = any(file.name == RESULT_FILE for file in folders.get(run, []))
     return Pulled(target / run, len(got), sum(got), whole, has_result)
 
@@ -168,7 +171,7 @@ class _Notes:
         state = path.stat()
         if state.st_size != file.bytes:
             return False
-        return state.st_mtime_ns == noted["mtime_ns"] or base64.b64encode(file_md5(path)).decode() == noted["md5"]
+        return bool(state.st_mtime_ns == noted["mtime_ns"] or base64.b64encode(file_md5(path)).decode() == noted["md5"])
 
     def add(self, name: str, etag: str, size: int, md5: bytes) -> None:
         stamp = (self.folder / name).stat().st_mtime_ns

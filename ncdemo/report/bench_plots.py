@@ -119,4 +119,4 @@ def _scale(ax: Axes, low: float, high: float) -> None:
     else:
         pad = (high - low or high or 1) * 0.05
         ax.set_xlim(low - pad, high + pad)
-        ax.xaxis.get_major_locator().set_params(nbins=4)
+        ax.locator_params(axis="x", nbins=4)

@@ -86,9 +86,8 @@ def _slowed(run: Run, colours: dict[str, int]) -> Row | None:
 
 def _bench_cards(runs: list[Run], colours: dict[str, int]) -> list[Card]:
     speed, ttft, tpot = [], [], []
-    benches = [run for run in runs if run.record and run.record.bench]
-    for run in benches:
-        cells = run.record.bench.cells
+    benches = [(run, run.record.bench.cells) for run in runs if run.record and run.record.bench]
+    for run, cells in benches:
         for engine, model in dict.fromkeys((c.subject, c.model) for c in cells):
             best = _best([c for c in cells if (c.subject, c.model) == (engine, model)])
             label = " · ".join(filter(None, (engine, _short(model, cells), run.label if len(benches) > 1 else "")))
@@ -108,10 +107,12 @@ def _bench_cards(runs: list[Run], colours: dict[str, int]) -> list[Card]:
 def _best(cells: list[Cell]) -> list[Cell]:
     """Return the repeats of the load with the highest median output tokens/s."""
     groups: dict[str, list[Cell]] = {}
+    speeds: dict[str, list[float]] = {}
     for cell in cells:
         if cell.output_tokens_per_s is not None:
             groups.setdefault(cell.load, []).append(cell)
-    return max(groups.values(), key=lambda group: median(c.output_tokens_per_s for c in group), default=[])
+            speeds.setdefault(cell.load, []).append(cell.output_tokens_per_s)
+    return groups[max(speeds, key=lambda load: median(speeds[load]))] if speeds else []
 
 
 def _p50(cells: list[Cell], metric: str) -> str:

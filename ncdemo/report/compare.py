@@ -154,11 +154,15 @@ def _differences(model: str, load: str, ours: Sequence[Cell], theirs: Sequence[C
     return found
 
 
+def _figure(name: str) -> Callable[[Cell], float | None]:
+    return lambda cell: getattr(cell, name)
+
+
 def _metrics() -> list[tuple[str, str, Callable[[Cell], float | None]]]:
     """Return (name, which is better, how it is read) for each metric; percentiles only where the samples bound them."""
-    found: list[tuple[str, str, Callable[[Cell], float | None]]] = [(m, "higher", lambda c, m=m: getattr(c, m)) for m in HIGHER]
+    found: list[tuple[str, str, Callable[[Cell], float | None]]] = [(m, "higher", _figure(m)) for m in HIGHER]
     found += [(f"{metric} {point}", "lower", _percentile(metric, point)) for metric in LOWER for point in ("p50", "p90", "p99")]
-    return [*found, *((m, "lower", lambda c, m=m: getattr(c, m)) for m in PER_TOKEN)]
+    return [*found, *((m, "lower", _figure(m)) for m in PER_TOKEN)]
 
 
 def _percentile(metric: str, point: str) -> Callable[[Cell], float | None]:
@@ -192,7 +196,9 @@ def student_t(freedom: float, confidence: float = CONFIDENCE) -> float:
     def inside(t: float, n: int = 2000) -> float:
         """Return P(-t < T < t). With x = tan(u) the density has no long tail."""
         end = math.atan(t)
-        values = [(1 + math.tan(end * i / n) ** 2 / freedom) ** (-(freedom + 1) / 2) / math.cos(end * i / n) ** 2 for i in range(n + 1)]
+        values: list[float] = [
+            (1 + math.tan(end * i / n) ** 2 / freedom) ** (-(freedom + 1) / 2) / math.cos(end * i / n) ** 2 for i in range(n + 1)
+        ]
         return 2 * scale * end / n / 3 * (values[0] + values[-1] + 4 * sum(values[1:-1:2]) + 2 * sum(values[2:-1:2]))
 
     low, high = 0.0, 1e4

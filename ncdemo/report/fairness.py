@@ -79,7 +79,8 @@ def compare(cells: Sequence[Cell]) -> list[Comparison]:
 def _pair(group: list[Cell], model: str, load: str, engine: str, base: str) -> Comparison:
     speed = {(c.subject, c.repeat): c.output_tokens_per_s for c in group}
     repeats = sorted({c.repeat for c in group})
-    ratios = sorted(speed[engine, r] / speed[base, r] for r in repeats if speed.get((engine, r)) and speed.get((base, r)))
+    both = [(speed.get((engine, r)), speed.get((base, r))) for r in repeats]
+    ratios = sorted(mine / theirs for mine, theirs in both if mine and theirs)
     low, high = interval(ratios)
     flagged = any(flags(c) for c in group if c.subject in (engine, base))
     return Comparison(model, load, engine, base, len(ratios), median(ratios) if ratios else None, low, high, flagged)

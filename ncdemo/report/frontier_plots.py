@@ -4,10 +4,12 @@ A point is one subject at one load, the median of its repeats. It is on the fron
 more output tokens/s and a lower latency. Cells that fail a fairness gate are drawn as crosses and are on no frontier.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from statistics import median
+from typing import Any
 
 from matplotlib.axes import Axes
 
@@ -89,7 +91,7 @@ def _frontier(found: Sequence[Point], what: str, colours: dict[str, int]) -> str
         line = pareto(mine)
         ax.plot([p.latency_s * 1e3 for p in line], [p.output_tokens_per_s for p in line], color=colour, linestyle=DASHES[index % 4])
         for p in mine:
-            style = {"marker": "x"} if p.flagged else {"marker": "o", "markerfacecolor": colour if p in best else "none"}
+            style: dict[str, Any] = {"marker": "x"} if p.flagged else {"marker": "o", "markerfacecolor": colour if p in best else "none"}
             ax.plot(p.latency_s * 1e3, p.output_tokens_per_s, markersize=6, markeredgecolor=colour, linestyle="none", **style)
             ax.annotate(
                 short(p.load), (p.latency_s * 1e3, p.output_tokens_per_s), (5, 5), textcoords="offset points", color=MUTED, fontsize=8.5
@@ -105,8 +107,10 @@ def _goodput(cells: Sequence[Cell], best: Sequence[SearchResult], what: str, col
     for subject in dict.fromkeys(c.subject for c in cells):
         colour, dash = SERIES[colours[subject] % 8], DASHES[colours[subject] % 4]
         rates = sorted({c.rate_rps for c in cells if c.subject == subject and c.rate_rps is not None})
-        good = [median(c.goodput_rps for c in cells if (c.subject, c.rate_rps) == (subject, rate)) for rate in rates]  # type: ignore[type-var]
-        ax.plot(rates, good, "o", linestyle=dash, color=colour, markersize=4.6)
+        good = [
+            [c.goodput_rps for c in cells if (c.subject, c.rate_rps) == (subject, rate) and c.goodput_rps is not None] for rate in rates
+        ]
+        ax.plot(rates, [median(one) if one else math.nan for one in good], "o", linestyle=dash, color=colour, markersize=4.6)
         for search in best:
             if search.subject == subject and search.max_goodput_rate_rps:
                 ax.axvline(search.max_goodput_rate_rps, color=colour, linewidth=0.9, linestyle=dash)

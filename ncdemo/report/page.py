@@ -152,7 +152,8 @@ def timeline(run: Run, colours: dict[str, int]) -> dict[str, Any]:
 
 def reproduce(run: Run) -> dict[str, Any]:
     sha = commit(run.environment)
-    train = run.spec.get("train") if isinstance(run.spec.get("train"), dict) else {}
+    section = run.spec.get("train")
+    train = section if isinstance(section, dict) else {}
     command = {"train": f"ncdemo train {train.get('strategy', 'accelerate')} -c spec.yaml", "bench": "ncdemo bench run -c spec.yaml"}
     return {
         "label": run.label,

@@ -172,5 +172,5 @@ def _kind(run: Run) -> str | None:
     if run.record:
         return run.record.kind
     if run.spec.get("kind") in ("train", "bench"):
-        return run.spec["kind"]
+        return str(run.spec["kind"])
     return "train" if len(run.steps["step"]) or run.evals else "bench" if run.cells else None

@@ -28,10 +28,10 @@ class CellKey(NamedTuple):
 class Latencies:
     """One cell's requests: values in seconds, one per request (itl_s: one per token after the first chunk)."""
 
-    ttft_s: array = field(default_factory=lambda: array("d"))
-    tpot_s: array = field(default_factory=lambda: array("d"))
-    itl_s: array = field(default_factory=lambda: array("d"))
-    e2e_s: array = field(default_factory=lambda: array("d"))
+    ttft_s: "array[float]" = field(default_factory=lambda: array("d"))
+    tpot_s: "array[float]" = field(default_factory=lambda: array("d"))
+    itl_s: "array[float]" = field(default_factory=lambda: array("d"))
+    e2e_s: "array[float]" = field(default_factory=lambda: array("d"))
     start_s: float | None = None
     """First send."""
     end_s: float | None = None

@@ -9,6 +9,7 @@ from ncdemo.report.columns import decimate
 from ncdemo.report.figure import ALARM, DASHES, NARROW, PAPER, SERIES, WIDE, Plot, drawing, panels, to_svg
 from ncdemo.report.gpu_health import MOST_XIDS
 from ncdemo.report.read import Run
+from ncdemo.report.requests import CellKey
 from ncdemo.report.show import byte_unit
 
 HEIGHT, GAP = 66, 30
@@ -42,7 +43,7 @@ class Panel:
 def telemetry_plot(run: Run, colours: dict[str, int]) -> Plot | None:
     """Draw one run's time line, for wide and for narrow pages; None when there is nothing over time."""
     stack = _work(run) + _machine(run)
-    windows = [(key, cell.start_s, cell.end_s) for key, cell in run.cells.items() if cell.start_s is not None]
+    windows = [(key, cell.start_s, cell.end_s) for key, cell in run.cells.items() if cell.start_s is not None and cell.end_s is not None]
     if not stack and not windows:
         return None
     ends = [float(np.nanmax(line.x)) for panel in stack for line in panel.lines if len(line.x)] + [end for _, _, end in windows]
@@ -124,7 +125,7 @@ def _panel(ax: Axes, panel: Panel) -> None:
         else:
             ax.plot(line.x, line.y, linewidth=1.3, color=colour, linestyle=dash, label=line.label, marker="." if len(line.x) == 1 else None)
     largest = max(float(np.nanmax(line.y)) for line in panel.lines)
-    ax.yaxis.get_major_locator().set_params(nbins=3)
+    ax.locator_params(axis="y", nbins=3)
     if panel.title == SLOWED:
         ax.set_ylim(-0.08, 1.12)
         ax.set_yticks([0, 1], ["no", "yes"])
@@ -156,7 +157,7 @@ def _xids_of(run: Run) -> list[float]:
     return [at_s for health in run.telemetry.health.values() for at_s, _ in health.xids[:MOST_XIDS]] if run.telemetry else []
 
 
-def _cells(ax: Axes, windows: list, colours: dict[str, int], width: float) -> None:
+def _cells(ax: Axes, windows: list[tuple[CellKey, float, float]], colours: dict[str, int], width: float) -> None:
     """Draw which cell ran when: a row per engine, the load in each block that has room for it."""
     engines = list(dict.fromkeys(key.subject for key, _, _ in windows))
     unit = (width - 64) / ax.get_xlim()[1]

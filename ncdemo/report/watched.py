@@ -90,7 +90,8 @@ class Watched(RunState):
         """What the remaining steps take at the pace so far; None of a benchmark, whose cells take unequal times."""
         if not self.running or self.total is None or self.first_end_s is None or self.done < 2:
             return None
-        return (self.total - self.done) * (self.step.get("end_s", 0.0) - self.first_end_s) / (self.done - 1)
+        last_end_s: float = self.step.get("end_s", 0.0)
+        return (self.total - self.done) * (last_end_s - self.first_end_s) / (self.done - 1)
 
     @property
     def output_tokens_per_s(self) -> float | None:
@@ -133,9 +134,10 @@ class Watched(RunState):
 
 def _spec(folder: Path) -> TrainSpec | BenchSpec | None:
     """Return the run's spec; None when this version can't read it, which costs no more than the totals."""
-    for model in (TrainSpec, BenchSpec):
-        with suppress(SpecError):
-            return load_spec(folder / "spec.yaml", model)
+    with suppress(SpecError):
+        return load_spec(folder / "spec.yaml", TrainSpec)
+    with suppress(SpecError):
+        return load_spec(folder / "spec.yaml", BenchSpec)
     return None
 
 

@@ -30,16 +30,23 @@ def schema_of(model: type[BaseModel]) -> Schema:
             part = {**definitions[part["$ref"].rsplit("/", 1)[-1]], **part}
         return {key: inline(value) for key, value in part.items() if key not in ("$ref", "$defs")}
 
-    return inline(schema)
+    whole: Schema = inline(schema)
+    return whole
 
 
 def at(schema: Schema, path: Keys, data: Any) -> list[Schema]:
     """Return the alternatives allowed at a path; those that a constant of `data` rules out (kind: vm) are left out."""
     here = _alternatives(schema, data)
     for part in path:
-        data = data[part] if (isinstance(data, dict) and part in data) or isinstance(data, list) else None
+        data = _child(data, part)
         here = [one for s in here for below in _below(s, part) for one in _alternatives(below, data)]
     return here
+
+
+def _child(data: Any, part: str | int) -> Any:
+    if isinstance(data, list) and isinstance(part, int):
+        return data[part]
+    return data[part] if isinstance(data, dict) and part in data else None
 
 
 def in_words(alternatives: list[Schema]) -> str:

@@ -1,6 +1,6 @@
 """BenchSpec: one inference benchmark, a sweep over engines, models, number formats, loads and lengths on the same prompts."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, TypeVar
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -8,10 +8,11 @@ from ncdemo.spec.base import Spec
 from ncdemo.spec.common import ModelRef, Name, NonEmpty, PositiveInt, Precision, Prices, Seed, Telemetry
 from ncdemo.spec.traffic import Arrivals, Lengths, Load, Search, Trace
 
+T = TypeVar("T")
 Engine = Literal["transformers", "vllm", "sglang", "lmdeploy", "tensorrt_llm", "openai", "echo"]
 
 
-def _distinct(values: tuple) -> tuple:
+def _distinct(values: tuple[T, ...]) -> tuple[T, ...]:
     if len(set(values)) != len(values):
         raise ValueError("names a value twice; list each once")
     return values

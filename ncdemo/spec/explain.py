@@ -10,6 +10,7 @@ import re
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
 from ncdemo.spec.allowed import Schema, at, homes, in_words, keys, schema_of
 from ncdemo.spec.read import Place
@@ -34,7 +35,7 @@ IN_SCHEMA = {
 
 def explain(error: ValidationError, model: type[BaseModel], data: Any, places: dict[Keys, Place], source: str) -> list[str]:
     """Return at most MAX_LINES lines, and one more that counts the rest."""
-    found: dict[Keys, dict[str, Any]] = {}
+    found: dict[Keys, ErrorDetails] = {}
     for one in error.errors(include_url=False):
         found.setdefault(_path(one, data), one)
     outer = {path[:n] for path in found for n in range(len(path))}
@@ -62,13 +63,13 @@ def value_of(path: Keys, data: Any, places: dict[Keys, Place]) -> str:
     return shown(value) if isinstance(value, str) or not plain else bare(plain)
 
 
-def _path(error: dict[str, Any], data: Any) -> Keys:
+def _path(error: ErrorDetails, data: Any) -> Keys:
     """Return the keys in an error's location, without the names of union members that pydantic puts between them."""
     path: list[str | int] = []
     for part in error["loc"]:
         if (isinstance(data, dict) and part in data) or (isinstance(data, list) and isinstance(part, int)):
             path.append(part)
-            data = data[part]
+            data = lookup((part,), data)
     if error["type"] == "missing":
         path.append(error["loc"][-1])
     if error["type"].startswith("union_tag"):
@@ -76,7 +77,7 @@ def _path(error: dict[str, Any], data: Any) -> Keys:
     return tuple(path)
 
 
-def _line(path: Keys, error: dict[str, Any], schema: Schema, data: Any, places: dict[Keys, Place], source: str) -> str:
+def _line(path: Keys, error: ErrorDetails, schema: Schema, data: Any, places: dict[Keys, Place], source: str) -> str:
     kind, allowed, place = error["type"], in_words(at(schema, path, data)), where(path, places, source)
     message = error["msg"][:1].lower() + error["msg"][1:]
     if kind in ("value_error", "assertion_error"):

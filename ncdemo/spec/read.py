@@ -40,8 +40,9 @@ def read(text: str, where: Callable[[int], str], above: Keys = ()) -> tuple[Any,
     reader = _Reader(text, where, above)
     try:
         value = reader.document()
-    except yaml.YAMLError as error:
+    except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
+        assert mark is not None
         lines = text.splitlines()
         line = min(mark.line, len(lines) - 1)  # libyaml puts an early end after the last line
         remedy = "use spaces, not tabs" if "\t" in lines[line] else "check indentation, quotes, brackets and colons there"
@@ -49,6 +50,11 @@ def read(text: str, where: Callable[[int], str], above: Keys = ()) -> tuple[Any,
     if reader.problems:
         raise SpecError("\n".join(reader.problems))
     return value, reader.places
+
+
+def _line(event: yaml.Event) -> int:
+    assert event.start_mark is not None
+    return event.start_mark.line + 1
 
 
 class _Reader:
@@ -82,34 +88,36 @@ class _Reader:
         if isinstance(next(self.events), yaml.StreamEndEvent):
             return None
         first = next(self.events)
-        value = self.node(first, (), first.start_mark.line + 1)
+        value = self.node(first, (), _line(first))
         next(self.events)
         more = next(self.events)
         if not isinstance(more, yaml.StreamEndEvent):
-            self.problem(more.start_mark.line + 1, "a second document starts here; write one spec per file, without ---")
+            self.problem(_line(more), "a second document starts here; write one spec per file, without ---")
         return value
 
     def node(self, event: yaml.Event, path: Keys, line: int, depth: int = 0) -> Any:
         if isinstance(event, yaml.AliasEvent):
-            name = bare(event.anchor)
-            if event.anchor not in self.anchors:
-                return self.problem(line, f"alias *{name} has no finished &{name} before it; write the value out", path)
-            return self.paste(*self.anchors[event.anchor], path, line, depth)
-        leaf = isinstance(event, yaml.ScalarEvent)
-        plain = event.value if leaf and event.implicit[0] else None
-        self.enter(path, line, plain, len(event.value) if leaf else 0, depth)
+            anchor = str(event.anchor)
+            if anchor in self.anchors:
+                return self.paste(*self.anchors[anchor], path, line, depth)
+            self.problem(line, f"alias *{bare(anchor)} has no finished &{bare(anchor)} before it; write the value out", path)
+            return None
+        assert isinstance(event, yaml.ScalarEvent | yaml.CollectionStartEvent)
+        plain = event.value if isinstance(event, yaml.ScalarEvent) and event.implicit[0] else None
+        self.enter(path, line, plain, len(event.value) if isinstance(event, yaml.ScalarEvent) else 0, depth)
         if event.tag not in (None, "!"):
             tag = bare(event.tag.replace("tag:yaml.org,2002:", "!!"))
             self.problem(line, f"YAML tag {tag} is not supported; write plain values, and text in quotes", path)
-        if leaf:
+        value: Any = None
+        if isinstance(event, yaml.ScalarEvent):
             try:
                 value = event.value if plain is None else scalar(plain)
             except ValueError as error:
-                value = self.problem(line, str(error), path, bare(plain))
+                self.problem(line, str(error), path, bare(event.value))
         elif isinstance(event, yaml.SequenceStartEvent):
             value = []
             while not isinstance(child := next(self.events), yaml.SequenceEndEvent):
-                value.append(self.node(child, (*path, len(value)), child.start_mark.line + 1, depth + 1))
+                value.append(self.node(child, (*path, len(value)), _line(child), depth + 1))
         else:
             value = self.mapping(path, depth)
         if event.anchor:
@@ -129,7 +137,7 @@ class _Reader:
         out: dict[str, Any] = {}
         lines: dict[str, int] = {}
         while not isinstance(event := next(self.events), yaml.MappingEndEvent):
-            line = event.start_mark.line + 1
+            line = _line(event)
             key = self.key(event, path, line, depth)
             if key in out:
                 self.problem(line, f"appears twice, first in line {lines[key]}; keep one of the two", (*path, key))
@@ -143,9 +151,11 @@ class _Reader:
         names = "write a name, e.g. train or data"
         plain = event.value if isinstance(event, yaml.ScalarEvent) and event.implicit[0] else None
         if plain == "<<":
-            return self.problem(line, "merge keys (<<) are not supported; write the values out", path)
+            self.problem(line, "merge keys (<<) are not supported; write the values out", path)
+            return None
         if plain is not None and (other := NOT_TEXT.get(kind(plain))):
-            return self.problem(line, f"key {bare(plain) or shown(plain)} is not text (YAML reads {other}); {names}", path)
+            self.problem(line, f"key {bare(plain) or shown(plain)} is not text (YAML reads {other}); {names}", path)
+            return None
         known = len(self.problems)
         value = self.node(event, (*path, "?"), line, depth + 1)
         if not isinstance(value, str) and len(self.problems) == known:

@@ -44,7 +44,7 @@ def remedy(path: Keys, schema: Schema, data: Any, places: dict[Keys, Place]) -> 
 
 def _default(path: Keys, schema: Schema, data: Any) -> str:
     parents = at(schema, path[:-1], data)
-    default = next((s["properties"][path[-1]].get("default", {}) for s in parents if path[-1] in s.get("properties", {})), {})
+    default: Any = next((s["properties"][path[-1]].get("default", {}) for s in parents if path[-1] in s.get("properties", {})), {})
     return "" if isinstance(default, dict | list) else f" ({shown(default)})"
 
 

@@ -17,7 +17,8 @@ YAML_1_1 = yaml.SafeLoader("")
 
 def kind(plain: str) -> str:
     """Return str, int, float, bool, null, timestamp, merge or value."""
-    return YAML_1_1.resolve(yaml.ScalarNode, plain, (True, False)).rsplit(":", 1)[-1]
+    tag: str = YAML_1_1.resolve(yaml.ScalarNode, plain, (True, False))  # type: ignore[no-untyped-call]
+    return tag.rsplit(":", 1)[-1]
 
 
 def scalar(plain: str) -> Any:

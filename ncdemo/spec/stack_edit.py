@@ -56,10 +56,11 @@ def with_digest(text: str, name: str, digest: str) -> str:
         if lead is None or (isinstance(lead[1], yaml.ScalarNode) and not lead[1].value and len(rest) > 1):
             break
         node, rest = lead[1], rest[1:]
-    if not rest:
+    if not rest and node:
         return text[: node.start_mark.index] + digest + text[node.end_mark.index :]
     if lead is not None:
         raise SpecError(f"line {lead[0].start_mark.line + 1}: {rest[0]} is empty; remove it")
+    assert isinstance(node, yaml.MappingNode)
     return _insert(text, node, rest, digest)
 
 
@@ -83,7 +84,7 @@ def _insert(text: str, node: yaml.MappingNode, keys: list[str], digest: str) -> 
 
 def _end(text: str, node: yaml.Node) -> int:
     """Return where a node's own text ends: a block's mark lies after the blank lines and comments that follow it."""
-    while not isinstance(node, yaml.ScalarNode) and not node.flow_style and node.value:
+    while isinstance(node, yaml.CollectionNode) and not node.flow_style and node.value:
         node = node.value[-1][1] if isinstance(node, yaml.MappingNode) else node.value[-1]
     # A literal block's mark lies at the start of the next line.
     return node.end_mark.index - (text[node.end_mark.index - 1] == "\n")

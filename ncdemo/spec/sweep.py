@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from itertools import product
 
 from ncdemo.spec.bench import BenchSpec
-from ncdemo.spec.common import ModelRef
+from ncdemo.spec.common import ModelRef, Precision
 from ncdemo.spec.traffic import Lengths, Load
 
 
@@ -20,7 +20,7 @@ class SubjectKey:
 
     engine: str
     model: ModelRef
-    precision: str
+    precision: Precision
     """As the spec has it: may be auto."""
     tensor_parallel: int
     variant: str | None

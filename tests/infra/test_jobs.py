@@ -193,3 +193,9 @@ def test_a_cluster_that_exists_gets_jobs_and_nothing_of_azure() -> None:
     assert "nodeSelector" not in spec
     provider = next(r for r in found.resources if r.type == "pulumi:providers:kubernetes")
     assert provider.inputs["context"] == "kind"
+
+
+@pytest.mark.parametrize("config", [{"monitoring": {"in_cluster": True}}, {"jobs": [{"name": "a", "config": LORA}]}], ids=["mlflow", "job"])
+def test_a_cluster_that_exists_needs_a_repository_for_whatever_runs_there(config: dict[str, Any]) -> None:
+    with pytest.raises(SpecError, match=r"images\.repository.*is needed with target: kubernetes.*name one"):
+        render(stack_of("test", {"target": "kubernetes", "pools": [], **config}, {}))

@@ -46,7 +46,8 @@ def _parts(example: Example, tokenizer: Any) -> list[tuple[str, bool]]:
     eos = tokenizer.eos_token
     if example.text is not None:
         return [(example.text + eos, True)]
-    messages, done, parts = list(example.messages), "", []
+    messages, done = list(example.messages), ""
+    parts: list[tuple[str, bool]] = []
     for i, message in enumerate(messages):
         if message["role"] != "assistant":
             continue
@@ -64,6 +65,6 @@ def _parts(example: Example, tokenizer: Any) -> list[tuple[str, bool]]:
 
 def _render(messages: list[dict[str, str]], tokenizer: Any, *, ask: bool) -> str:
     if tokenizer.chat_template:
-        return tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=ask)
+        return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=ask))
     text = "".join(f"{m['content']}{tokenizer.eos_token if m['role'] == 'assistant' else chr(10)}" for m in messages)
     return text

@@ -136,7 +136,7 @@ def _text(messages: list[dict[str, str]], where: str, tokenizer: Any) -> str:
     if not tokenizer.chat_template:
         return "\n".join(m["content"] for m in messages)
     try:
-        return tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
     except Exception as error:  # a template may raise anything: it is code that the model's author wrote
         raise UnusableRow(
             "template_refuses", f"{where}: the model's chat template refuses these messages ({error}); correct their roles"

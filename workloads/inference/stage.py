@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from ncdemo.spec.bench import BenchSpec
+from ncdemo.spec.common import Precision
 from ncdemo.spec.result import Client
 from ncdemo.spec.sweep import PlannedCell, SubjectKey
 from ncdemo.spec.traffic import Load
@@ -113,9 +114,9 @@ def folder_name(key: SubjectKey) -> str:
     return re.sub(r"[^A-Za-z0-9._-]+", "-", f"{key.engine}-{Path(key.model.shown).name}-{key.precision}-tp{key.tensor_parallel}")
 
 
-def precision(asked_for: str) -> Literal["fp32", "bf16"]:
+def precision(asked_for: Precision) -> Literal["fp32", "bf16"]:
     """Return the number format that runs."""
-    if asked_for in ("fp32", "bf16"):
+    if asked_for == "fp32" or asked_for == "bf16":
         return asked_for
     import torch
 

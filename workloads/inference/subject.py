@@ -54,7 +54,7 @@ class Worker:
     """One engine with one model in its own process; `with` ends it."""
 
     prefix_cache = "off"
-    client = None
+    client: Client | None = None
 
     def __init__(self, engine: str, path: str, settings: Settings) -> None:
         threads = str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count())
@@ -70,7 +70,7 @@ class Worker:
         reply = self._ask({"settings": asdict(settings)})
         if "error" in reply:
             self.failed = Failed("load_failed" if reply["kind"] in ("engine_error", "engine_died") else reply["kind"], reply["error"])
-        self.load_time_s = time.perf_counter() - start
+        self.load_time_s: float | None = time.perf_counter() - start
 
     def measure(self, what: Asked, load: Load, params: Params) -> list[Answer] | Failed:
         """Return the answers, or why there are none."""
@@ -90,7 +90,8 @@ class Worker:
         except BrokenPipeError:
             line = ""
         if line.endswith("\n"):
-            return json.loads(line)
+            answer: dict[str, Any] = json.loads(line)
+            return answer
         self.failed = Failed("engine_died", f"the engine's process ended (exit {self._process.wait()}); its last words are in the log")
         return {"error": self.failed.reason, "kind": self.failed.kind}
 

@@ -149,7 +149,9 @@ class Sweep:
         tokenizer = self._tokenizers[plan.subject.model]
         eos = tokenizer.eos_token_id
         return [
-            r.model_copy(update={"text": tokenizer.decode(r.token_ids[: r.token_ids.index(eos)])}) if eos in (r.token_ids or ()) else r
+            r.model_copy(update={"text": tokenizer.decode(r.token_ids[: r.token_ids.index(eos)])})
+            if r.token_ids and eos in r.token_ids
+            else r
             for r in records
         ]
 

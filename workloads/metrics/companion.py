@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import IO
 
 LOG = logging.getLogger(__name__)
 EXIT_S = 0.9
@@ -52,9 +53,9 @@ class Companion:
         early = process.poll()
         try:
             with contextlib.suppress(OSError):
-                process.stdin.write(b".")
+                _pipe(process.stdin).write(b".")
             with contextlib.suppress(OSError):
-                process.stdin.close()
+                _pipe(process.stdin).close()
             process.wait(EXIT_S)
         except subprocess.TimeoutExpired:
             LOG.warning("%s: %s did not end within %s s and was killed; %s", self._about, self._name, EXIT_S, self._late)
@@ -68,9 +69,14 @@ class Companion:
             LOG.warning("%s: %s ended early (exit code %s); %s", self._about, self._name, process.returncode, self._rest)
 
 
+def _pipe(pipe: IO[bytes] | None) -> IO[bytes]:
+    assert pipe is not None  # the process was started with pipes
+    return pipe
+
+
 def _read(process: subprocess.Popen[bytes]) -> str:
     """Return what is in the pipe, without waiting for more."""
-    with contextlib.suppress(OSError), process.stdout as pipe:
+    with contextlib.suppress(OSError), _pipe(process.stdout) as pipe:
         os.set_blocking(pipe.fileno(), False)
         return (pipe.read() or b"").decode(errors="replace")
     return ""

@@ -13,6 +13,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -105,7 +106,8 @@ def _known(read: Callable[[], Any]) -> Any:
 
 
 def _version(package: str) -> str | None:
-    return _known(lambda: importlib.metadata.version(package))
+    found: str | None = _known(lambda: importlib.metadata.version(package))
+    return found
 
 
 def _git() -> tuple[str | None, bool | None]:
@@ -124,7 +126,10 @@ def _git() -> tuple[str | None, bool | None]:
 
 def _cpuinfo(field: str) -> str:
     text = Path("/proc/cpuinfo").read_text()
-    return re.search(rf"^{field}\s*:\s*(.*)$", text, re.MULTILINE).group(1)
+    found = re.search(rf"^{field}\s*:\s*(.*)$", text, re.MULTILINE)
+    if found is None:
+        raise LookupError(field)
+    return found[1]
 
 
 def _cpu_model() -> str:
@@ -136,11 +141,8 @@ def _cpu_model() -> str:
 
 def _cgroup_cores() -> float | None:
     """Return the CPU quota of this container in cores; None when there is none."""
-    if both := _cgroup("cpu.max"):
-        quota, period = both.split()
-    else:
-        quota, period = _cgroup("cpu/cpu.cfs_quota_us"), _cgroup("cpu/cpu.cfs_period_us")
-    return int(quota) / int(period) if quota not in (None, "max", "-1") else None
+    quota, period = both.split() if (both := _cgroup("cpu.max")) else (_cgroup("cpu/cpu.cfs_quota_us"), _cgroup("cpu/cpu.cfs_period_us"))
+    return int(quota) / int(period) if quota and period and quota not in ("max", "-1") else None
 
 
 def _cgroup(file: str) -> str | None:
@@ -163,7 +165,7 @@ def _nvml(function: str, *arguments: Any) -> Any:
 
 
 def _gpus() -> list[dict[str, Any]]:
-    handles = [_known(lambda index=index: _nvml("nvmlDeviceGetHandleByIndex", index)) for index in range(_nvml("nvmlDeviceGetCount"))]
+    handles = [_known(partial(_nvml, "nvmlDeviceGetHandleByIndex", index)) for index in range(_nvml("nvmlDeviceGetCount"))]
     return [_gpu(handle) for handle in handles]
 
 

@@ -68,7 +68,7 @@ def export(run_dir: Path, uri: str) -> str:
     else:
         ended_ms = None if record.duration_s is None else started_ms + round(1000 * record.duration_s)
         client.set_terminated(run_id, STATUS[record.status], ended_ms)
-    return run_id
+    return str(run_id)
 
 
 def _find_or_create(client: Any, record: RunRecord, started_ms: int) -> Any:

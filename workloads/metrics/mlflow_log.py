@@ -92,7 +92,9 @@ def main() -> None:
     parser.add_argument("--timeout-s", type=float, default=3600.0, help="give up after this long (default: 3600)")
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(message)s")
-    run_id = log_run(args.run_dir, resolve_uri(args.uri, args.run_dir.absolute().parent), args.timeout_s)
+    uri = resolve_uri(args.uri, args.run_dir.absolute().parent)
+    assert uri is not None
+    run_id = log_run(args.run_dir, uri, args.timeout_s)
     if run_id is None:
         sys.exit(1)
     print(run_id)

@@ -26,7 +26,10 @@ def is_wide(source: str) -> bool:
         network = ipaddress.ip_network(source, strict=False)
     except ValueError:
         return source.lower().split(".")[0] in WIDE_TAGS
-    if any(network.version == private.version and network.subnet_of(private) for private in PRIVATE):
+    if any(
+        network.version == private.version and network.network_address in private and network.prefixlen >= private.prefixlen
+        for private in PRIVATE
+    ):
         return False
     return network.prefixlen < MIN_PREFIX_BITS[network.version]
 

@@ -14,7 +14,7 @@ from ncdemo.infra.estimate import estimate
 from ncdemo.infra.subscription.ask import Arm, Credential, NoAnswer
 from ncdemo.infra.subscription.facts import gather, needs
 from ncdemo.infra.subscription.region import Region, judge
-from ncdemo.spec.finding import Finding
+from ncdemo.spec.finding import Finding, Status
 from ncdemo.spec.stack import StackSpec
 
 SUBSCRIPTIONS, PROVIDERS = "2022-12-01", "2021-04-01"
@@ -69,7 +69,7 @@ def choose(arm: Arm, given: str | None) -> tuple[str | None, Finding]:
             chosen = seen[0]["subscriptionId"]
         one = arm.get(f"/subscriptions/{chosen}", SUBSCRIPTIONS)
     except NoAnswer as error:
-        status = "fail" if error.status in (401, 404) else "unknown"
+        status: Status = "fail" if error.status in (401, 404) else "unknown"
         return None, Finding(
             "subscription", status, f"{chosen or 'the list'}: {error}", "az login, then: az account set --subscription NAME"
         )
@@ -111,6 +111,6 @@ def providers(arm: Arm, subscription: str, spec: StackSpec) -> Iterable[Finding]
     for name in wanted:
         state = states.get(name.lower(), "NotRegistered")
         if state != "Registered":
-            status = "warn" if state == "Registering" else "fail"
+            status: Status = "warn" if state == "Registering" else "fail"
             found.append(Finding("providers", status, f"{name}: {state}", f"az provider register -n {name} --wait"))
     return found or [Finding("providers", "ok", f"all {len(wanted)} that the stack needs are registered")]

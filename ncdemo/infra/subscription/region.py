@@ -10,7 +10,7 @@ from typing import Any
 from ncdemo.infra.estimate import Quota
 from ncdemo.infra.subscription.ask import NoAnswer
 from ncdemo.infra.subscription.facts import Facts, Need, Rows
-from ncdemo.spec.finding import Finding
+from ncdemo.spec.finding import Finding, Status
 from ncdemo.spec.sizes import Size
 
 SCORES = ("High", "Medium", "Low")
@@ -108,7 +108,8 @@ def _spot(region: str, sizes: Sequence[str], facts: Facts, subscription: str) ->
     for size in dict.fromkeys(sizes):
         if not isinstance(facts.scores, NoAnswer):
             score = facts.scores.get((size, region), "no data")
-            status = {"High": "ok", "Medium": "ok", "Low": "warn", "RestrictedSkuNotAvailable": "fail"}.get(score, "unknown")
+            grades: dict[str, Status] = {"High": "ok", "Medium": "ok", "Low": "warn", "RestrictedSkuNotAvailable": "fail"}
+            status: Status = grades.get(score, "unknown")
             remedy = None if status == "ok" else "another region (--region), another size, or spot: false"
             yield Finding(check, status, f"placement score of {size}: {score}", remedy)
         if not isinstance(facts.evictions, NoAnswer):
@@ -122,7 +123,7 @@ def _sum(region: str, wanted: Sequence[Need], facts: Facts, *, spot: bool) -> fl
     total = 0.0
     for need in wanted:
         live = facts.prices.get((need.size.name, region))
-        each = live and (live.spot_usd_per_h if spot and need.spot else live.usd_per_h)
+        each = (live.spot_usd_per_h if spot and need.spot else live.usd_per_h) if live else None
         if each is None:
             return None
         total += each * need.count

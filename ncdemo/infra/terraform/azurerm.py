@@ -53,7 +53,7 @@ IDENTITY: dict[str, str | Convert | None] = {"identity.type": "identity.type", "
 
 
 def own(arguments: Arguments) -> str:
-    return arguments["name"]
+    return str(arguments["name"])
 
 
 def below(parent: str) -> Callable[[Arguments], str]:
@@ -62,7 +62,7 @@ def below(parent: str) -> Callable[[Arguments], str]:
 
 POOL = P + "agentPoolProfiles[system]."
 ROLE = Convert(P + "roleDefinitionId", lambda name: f"role:{ROLES[name]}")
-STORAGE = {
+STORAGE: dict[str, str | Convert | None] = {
     "account_kind": "kind",
     "access_tier": P + "accessTier",
     "shared_access_key_enabled": P + "allowSharedKeyAccess",

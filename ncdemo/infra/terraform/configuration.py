@@ -8,7 +8,7 @@ Read from the files alone, with no Terraform, no provider and no cloud. `known` 
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,8 @@ class _Lazy(dict[str, Any]):
 
     def __init__(self, names: Any, value_of: Callable[[str], Any]) -> None:
         super().__init__(dict.fromkeys(names))
-        self._value_of, self._found = value_of, {}
+        self._value_of = value_of
+        self._found: dict[str, Any] = {}
 
     def __getitem__(self, name: str) -> Any:
         if name not in self:
@@ -102,7 +103,10 @@ class Configuration:
             found.setdefault(type_, {})[name] = body
         into = self._scope if kind == "resource" else self._scope.setdefault("data", {})
         for type_, bodies in found.items():
-            into[type_] = _Lazy(bodies, lambda name, type_=type_, bodies=bodies: self._resources(kind, type_, name, bodies[name]))
+            into[type_] = _Lazy(bodies, partial(self._named, kind, type_, bodies))
+
+    def _named(self, kind: str, type_: str, bodies: dict[str, Tree[Token]], name: str) -> Any:
+        return self._resources(kind, type_, name, bodies[name])
 
     def _resources(self, kind: str, type_: str, name: str, body: Tree[Token]) -> Any:
         def make(key: str | None, scope: dict[str, Any]) -> dict[str, Any]:

@@ -38,7 +38,7 @@ class Compared:
 
     @property
     def equal(self) -> bool:
-        return self.pulumi == self.terraform
+        return bool(self.pulumi == self.terraform)
 
     @property
     def known(self) -> bool:

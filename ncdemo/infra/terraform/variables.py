@@ -63,7 +63,8 @@ def _entries(value: dict[str, Any], indent: str) -> str:
     """Equal signs stand in a column, except around an entry of several lines."""
     names = {key: key if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_-]*", key) else _value(key, "") for key in value}
     texts = {key: _value(one, indent) for key, one in value.items()}
-    lines, run = [], []
+    lines: list[str] = []
+    run: list[str] = []
     for key in [*value, None]:
         if key is None or "\n" in texts[key]:
             width = max((len(names[one]) for one in run), default=0)

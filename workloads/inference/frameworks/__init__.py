@@ -37,7 +37,7 @@ def engine_version(name: str) -> str | None:
     if not distributions:
         own = getattr(importlib.import_module(module), "version", None)
         if own:
-            return own()
+            return None if (said := own()) is None else str(said)
         from ncdemo import __version__
 
         return __version__
@@ -86,4 +86,5 @@ def serve(name: str, path: str, settings: Settings, port: int) -> Serve:
     module = engine(name, "server")
     if name != "openai":  # its model lives elsewhere
         check_model(path)
-    return module.serve(path, settings, port)
+    started: Serve = module.serve(path, settings, port)
+    return started

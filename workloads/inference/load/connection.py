@@ -52,7 +52,7 @@ class Connection:
             sock.close()
             raise
         self.sock, self.fd = sock, sock.fileno()
-        self.recv = partial(_recv_tls, sock) if self.tls else sock.recv
+        self.recv = partial(_recv_tls, sock) if isinstance(sock, ssl.SSLSocket) else sock.recv
         self.ready = False
         """Connected, and for TLS shaken hands."""
         self.exchange: Exchange | None = None

@@ -5,6 +5,7 @@ import socket
 import ssl
 import time
 from contextlib import suppress
+from typing import Any
 
 from workloads.inference.load.connection import Connection
 from workloads.inference.load.plan import Target
@@ -20,7 +21,9 @@ class Pool:
     def __init__(self, target: Target, epoll: select.epoll) -> None:
         self._target, self._epoll = target, epoll
         self._context = ssl.create_default_context() if target.tls else None
-        self._family, self._address, self._unresolved = socket.AF_INET, (), None
+        self._family = socket.AF_INET
+        self._address: tuple[Any, ...] = ()
+        self._unresolved: OSError | None = None
         try:
             found = socket.getaddrinfo(*target.address, type=socket.SOCK_STREAM)
             # Servers of models listen on IPv4 unless told otherwise, and localhost may name IPv6 first.

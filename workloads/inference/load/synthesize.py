@@ -76,7 +76,8 @@ def encode(tokenizer: Any, text: str, chat: bool) -> list[int]:
     if chat:
         messages = [{"role": "user", "content": text}]
         text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-    return tokenizer(text, add_special_tokens=False)["input_ids"]
+    ids: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
+    return ids
 
 
 def _text(tokenizer: Any, words: list[str], length: int, rng: random.Random, chat: bool) -> str:

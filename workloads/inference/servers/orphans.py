@@ -8,8 +8,9 @@ import json
 import os
 import signal
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -63,12 +64,12 @@ def end_orphans() -> list[int]:
             continue
         if _alive(record["owner"]):
             continue
-        ended += end(lambda path=path, record=record: members(path.stem, seen=record["seen"]))
+        ended += end(partial(members, path.stem, seen=record["seen"]))
         path.unlink(missing_ok=True)
     return ended
 
 
-def end(find, grace_s: float = 10.0) -> list[int]:
+def end(find: Callable[[], list[psutil.Process]], grace_s: float = 10.0) -> list[int]:
     """SIGTERM what find() returns, then, after the grace, SIGKILL until find() returns nothing; return the pids."""
     ended: set[int] = set()
     deadline = time.monotonic() + grace_s

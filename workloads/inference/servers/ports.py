@@ -10,7 +10,7 @@ def free_port() -> int:
     """Return a port that nobody listens on now."""
     with socket.socket() as probe:
         probe.bind((HOST, 0))
-        return probe.getsockname()[1]
+        return int(probe.getsockname()[1])
 
 
 def check_port(port: int) -> None:

@@ -35,7 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
         url = args.gateway or resolve_gateway("default")
         if url is None:
             raise SpecError(f"no Pushgateway is named; give --gateway, e.g. http://127.0.0.1:9091, or set {NCDEMO_PUSHGATEWAY}")
-        return args.act(args, url)
+        return int(args.act(args, url))
     except Unreachable as error:
         print(f"Error: {error}; start it, or give another --gateway", file=sys.stderr)
         return EXIT_KEPT

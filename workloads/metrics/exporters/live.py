@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ncdemo.spec.base import SpecError
 from ncdemo.spec.common import Telemetry
@@ -29,6 +30,9 @@ from workloads.metrics.exporters.export import instance, push, resolve_gateway, 
 from workloads.metrics.exporters.gateway import Gateway, Refused
 from workloads.metrics.exporters.page import groups
 from workloads.metrics.exporters.spool import Spool
+
+if TYPE_CHECKING:
+    from prometheus_client import Metric
 
 LOG = logging.getLogger("workloads.metrics.exporters.live")
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -86,9 +90,9 @@ class _Labelled:
     def __init__(self, state: RunState) -> None:
         self._state = state
 
-    def collect(self) -> Iterator[object]:
+    def collect(self) -> "Iterator[Metric]":
         """Yield families, the groups' labels put on their samples; `job` and `instance` Prometheus adds itself."""
-        merged: dict[str, object] = {}
+        merged: dict[str, Metric] = {}
         for group in groups(self._state, instance()):
             labels = {name: value for name, value in group.key.items() if name not in ("job", "instance")}
             for family in group.collect():

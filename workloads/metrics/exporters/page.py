@@ -160,6 +160,8 @@ def _engines(state: RunState) -> list[str]:
 
 def _run(group: Group, state: RunState) -> None:
     record, started = state.record, state.started
+    assert record is not None
+    assert started is not None
     group.add("ncdemo_run_info", 1, kind=record.kind, name=record.name, spec_hash=record.spec_hash)
     for status in STATUSES:
         group.add("ncdemo_run_status", record.status == status, status=status)
@@ -172,7 +174,9 @@ def _run(group: Group, state: RunState) -> None:
 
 
 def _train(group: Group, state: RunState) -> None:
-    if state.record.kind == "train":
+    record = state.record
+    assert record is not None
+    if record.kind == "train":
         for name, metric in TOTALS.items():
             group.add(metric, state.totals[name])
     for name, metric in STEP.items():

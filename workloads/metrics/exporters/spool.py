@@ -85,7 +85,8 @@ class Spool:
 def _read(path: Path) -> dict[str, Any] | None:
     """Return an entry, None when another process has just sent it."""
     with suppress(OSError, ValueError):
-        return json.loads(path.read_text(encoding="utf-8"))
+        entry: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return entry
     return None
 
 

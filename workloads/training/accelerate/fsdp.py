@@ -104,7 +104,8 @@ class Fsdp2(Accelerate):
 
     @property
     def _state(self) -> dict[Any, Any]:
-        return self._optimizer.optimizer.state
+        state: dict[Any, Any] = self._optimizer.optimizer.state
+        return state
 
     def _trained(self) -> Iterator[tuple[str, Any]]:
         for module in self._model.modules():

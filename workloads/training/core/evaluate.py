@@ -67,7 +67,7 @@ def field_accuracy(answer: str, reference: str) -> float | None:
     if wanted is None:
         return None
     got = got or {}
-    return sum(key in got and got[key] == value for key, value in wanted.items()) / len(wanted.keys() | got.keys())
+    return float(sum(key in got and got[key] == value for key, value in wanted.items()) / len(wanted.keys() | got.keys()))
 
 
 def _fields(text: str) -> dict[str, Any] | None:

@@ -108,5 +108,5 @@ def load_generators(folder: Path, rank: int) -> bool:
 def _numpy_state() -> list[Any]:
     import numpy
 
-    kind, keys, *rest = numpy.random.get_state()
-    return [kind, keys.tolist(), *rest]
+    kind, keys, *rest = numpy.random.get_state(legacy=True)
+    return [kind, numpy.asarray(keys).tolist(), *rest]

@@ -47,7 +47,7 @@ def damaged(folder: Path, manifest: dict[str, Any]) -> str | None:
     for name, wanted in manifest["files"].items():
         path = folder / name
         if not path.is_file() or digest(path) != wanted:
-            return name
+            return str(name)
     return None
 
 
@@ -98,7 +98,8 @@ class LocalStore:
         return sorted((s for s in found if s is not None), reverse=True)
 
     def manifest(self, step: int) -> dict[str, Any]:
-        return json.loads((self.root / folder_name(step) / MANIFEST).read_bytes())
+        found: dict[str, Any] = json.loads((self.root / folder_name(step) / MANIFEST).read_bytes())
+        return found
 
     def fetch(self, step: int, manifest: dict[str, Any]) -> Path:
         """Return the folder that holds a step's files on this machine."""
@@ -151,7 +152,8 @@ class BlobStore:
         return sorted((s for s in found if s is not None), reverse=True)
 
     def manifest(self, step: int) -> dict[str, Any]:
-        return json.loads(again(lambda: self._storage.read(self._name(step, MANIFEST))))
+        found: dict[str, Any] = json.loads(again(lambda: self._storage.read(self._name(step, MANIFEST))))
+        return found
 
     def fetch(self, step: int, manifest: dict[str, Any]) -> Path:
         folder = self._staging / f"fetched-{folder_name(step)}"

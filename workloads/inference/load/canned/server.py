@@ -23,7 +23,8 @@ def _arrived_ns(extra: list[tuple[int, int, bytes]]) -> int:
     now = time.perf_counter_ns()
     for level, kind, data in extra:
         if (level, kind) == (socket.SOL_SOCKET, SO_TIMESTAMPNS) and len(data) >= 16:
-            seconds, nanoseconds = struct.unpack("qq", data[:16])
+            stamp: tuple[int, int] = struct.unpack("qq", data[:16])
+            seconds, nanoseconds = stamp
             return now - max(0, time.time_ns() - seconds * 1_000_000_000 - nanoseconds)
     return now
 
