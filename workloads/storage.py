@@ -81,7 +81,7 @@ class Storage:
     @property
     def container(self) -> str:
         """The first part of the path: in Azure, what roles are given on."""
-        return self._path.strip("/").partition("/")[0] if self._azure else self._path
+        return str(self._path.strip("/").partition("/")[0] if self._azure else self._path)
 
     def entries(self) -> int:
         """Return how many entries the container has at its top, asked of storage now."""

@@ -63,4 +63,5 @@ def probe(job: m.Manifest, *, own_cluster: bool) -> m.Manifest:
         },
     }
     # Nothing is shared, so that YAML shows no anchors.
-    return json.loads(json.dumps(made))
+    unshared: m.Manifest = json.loads(json.dumps(made))
+    return unshared

@@ -146,7 +146,8 @@ class Blobs:
         from azure.core import MatchConditions
 
         same = MatchConditions.IfNotModified
-        return self._client.download_blob(blob, offset, length, validate_content=True, etag=etag, match_condition=same).readall()
+        part = self._client.download_blob(blob, offset, length, validate_content=True, etag=etag, match_condition=same)
+        return bytes(part.readall())
 
     def _changed(self, name: str) -> Any:
         from azure.core.exceptions import ResourceNotFoundError

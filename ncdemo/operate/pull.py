@@ -112,12 +112,12 @@ def _fetch(blobs: Blobs, notes: "_Notes", file: StoredFile, done: Callable[[Stor
                     raise
                 raise SpecError(f"{path}: {WRONG}") from None
         md5, size = file_md5(part), part.stat().st_size
-        if size == found.bytes and found.md5 in (None, md5):
+        if size == found.size and found.md5 in (None, md5):
             os.replace(part, path)
             Ranges.forget(part)
             notes.add(file.name, found.etag, size, md5)
             return size
-        if size == found.bytes and found.md5 is not None:
+        if size == found.size and found.md5 is not None:
             # Each range was what Azure sent; so it isn't what Azure was given.
             Ranges.forget(part)
             raise SpecError(f"{path}: {WRONG}")
@@ -128,7 +128,7 @@ def _fetch(blobs: Blobs, notes: "_Notes", file: StoredFile, done: Callable[[Stor
 class _Version:
     """What Azure said of what came."""
 
-    bytes: int
+    size: int
     etag: str
     md5: bytes | None
 

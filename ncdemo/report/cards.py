@@ -76,11 +76,12 @@ def _speed(run: Run, colours: dict[str, int]) -> Row:
 
 def _slowed(run: Run, colours: dict[str, int]) -> Row | None:
     """Return nothing for a run whose GPUs were never slowed down by a fault."""
-    found = [(share, index) for index, health in (run.telemetry.health if run.telemetry else {}).items() if (share := slowed_share(health))]
+    known = run.telemetry.health if run.telemetry else {}
+    found = [(share, index) for index, health in known.items() if (share := slowed_share(health))]
     if not found:
         return None
     share, index = max(found)
-    health = run.telemetry.health[index]
+    health = known[index]
     return Row(run.label, percent(share), f"GPU {index}, {', '.join(sorted(health.slowed))}", colours.get(run.label))
 
 

@@ -46,7 +46,7 @@ def _parse(text: str) -> Any:
 def _batch(lines: list[str], first: int, bad: list[int]) -> list[dict[str, Any]]:
     """Parse many lines in one call (a third faster than one by one); fall back to single lines to find the bad one."""
     try:
-        found = _parse(f"[{','.join(lines)}]")
+        found: list[dict[str, Any]] = _parse(f"[{','.join(lines)}]")
         if len(found) == len(lines) and all(type(item) is dict for item in found):
             return found
     except (ValueError, RecursionError):

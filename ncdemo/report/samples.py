@@ -104,7 +104,7 @@ def _gpus(
         index = gpu["index"]
         _health(gpu, sample.get("time_s"), health)
         if gpu.get("error"):
-            errors.setdefault(index, (sample.get("time_s"), str(gpu["error"]).rstrip(".")))
+            errors.setdefault(index, (float(sample["time_s"]), str(gpu["error"]).rstrip(".")))
         elif gpu.get("power_w") is gpu.get("utilization_pct") is gpu.get("memory_used_bytes") is gpu.get("temperature_c") is None:
             continue  # NVML was busy with the sample before
         gpu["time_s"] = sample.get("time_s")

@@ -62,11 +62,11 @@ class Sweep:
             self._run.bench = self._result(stage, self._meter())
         measured = list(self._ledger.done.values())
         if measured and all(one.error for one in measured):
-            first = measured[0]
+            failed = measured[0]
             words = (
-                f"{first.error}" if len({one.error for one in measured}) == 1 else f"no cell could be measured; the first: {first.error}"
+                f"{failed.error}" if len({one.error for one in measured}) == 1 else f"no cell could be measured; the first: {failed.error}"
             )
-            raise SpecError(words) if first.failure in USERS_MISTAKES else RuntimeError(words)
+            raise SpecError(words) if failed.failure in USERS_MISTAKES else RuntimeError(words)
 
     def _search(self, stage: Stage, first: PlannedCell) -> None:
         """Hunt for one subject's highest rate; every rate tried is a cell. What the ledger has is told, not measured again."""

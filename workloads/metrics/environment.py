@@ -87,7 +87,7 @@ def environment(spec_hash: str) -> dict[str, Any]:
             "isa": _known(lambda: [flag for flag in ISA if flag in _cpuinfo("flags").split()]),
         },
         "memory_total_bytes": _known(lambda: psutil.virtual_memory().total),
-        "cgroup_memory_bytes": _known(lambda: int(_cgroup("memory.max") or _cgroup("memory/memory.limit_in_bytes"))),
+        "cgroup_memory_bytes": _known(lambda: int(_cgroup("memory.max") or _cgroup("memory/memory.limit_in_bytes") or "")),
         "azure": _known(azure_vm),
         "gpu_driver": _known(lambda: _nvml("nvmlSystemGetDriverVersion")),
         "gpu_driver_cuda": _known(lambda: "{}.{}".format(*divmod(_nvml("nvmlSystemGetCudaDriverVersion") // 10, 100))),

@@ -113,11 +113,15 @@ class Gpu:
 
     def _pcie(self, direction: int) -> float | None:
         """NVML gives KB/s."""
-        return self._given(f"pcie {direction}", lambda: self._nvml.nvmlDeviceGetPcieThroughput(self._handle, direction) * 1e3)
+        found: float | None = self._given(
+            f"pcie {direction}", lambda: self._nvml.nvmlDeviceGetPcieThroughput(self._handle, direction) * 1e3
+        )
+        return found
 
     def _ecc(self, kind: int) -> int | None:
         nvml = self._nvml
-        return self._given(f"ecc {kind}", lambda: nvml.nvmlDeviceGetTotalEccErrors(self._handle, kind, nvml.NVML_VOLATILE_ECC))
+        found: int | None = self._given(f"ecc {kind}", lambda: nvml.nvmlDeviceGetTotalEccErrors(self._handle, kind, nvml.NVML_VOLATILE_ECC))
+        return found
 
     def _nvlink_bytes(self) -> tuple[int | None, int | None]:
         """NVML counts KiB. A field that isn't there has an error of its own."""

@@ -50,7 +50,7 @@ def _shorten(niceness: int) -> bool:
     size = struct.calcsize(_ATTRIBUTES)
     libc.syscall(setattr_, 0, struct.pack(_ATTRIBUTES, size, 0, 0, niceness, 0, SLICE_NS, 0, 0), 0)
     granted = ctypes.create_string_buffer(size)
-    return libc.syscall(getattr_, 0, granted, size, 0) == 0 and struct.unpack(_ATTRIBUTES, granted.raw)[5] == SLICE_NS
+    return bool(libc.syscall(getattr_, 0, granted, size, 0) == 0 and struct.unpack(_ATTRIBUTES, granted.raw)[5] == SLICE_NS)
 
 
 def _guard() -> None:

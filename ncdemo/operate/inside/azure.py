@@ -30,7 +30,8 @@ class Azure:
     def cluster(self) -> dict[str, Any] | None:
         """Return the cluster's properties; None when there is none."""
         found = self._ask(self._clusters, CLUSTERS)
-        return found and found["properties"]
+        properties: dict[str, Any] | None = found and found["properties"]
+        return properties
 
     def pools(self) -> dict[str, dict[str, Any]] | None:
         """Return pool -> properties; None when there is no such cluster."""
@@ -39,7 +40,7 @@ class Azure:
 
     def client_id(self, identity: str) -> str | None:
         found = self._ask(self._identity(identity), IDENTITIES)
-        return found and found["properties"]["clientId"]
+        return str(found["properties"]["clientId"]) if found else None
 
     def trusts(self, identity: str) -> list[dict[str, Any]] | None:
         """Return an identity's federated credentials; None when there is no such identity."""

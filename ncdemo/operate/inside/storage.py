@@ -51,7 +51,7 @@ def recent(kube: Kube, wanted: Wanted, probe: str) -> list[Finding]:
 
 
 def _ended_at(job: Manifest) -> str:
-    return job.get("status", {}).get("completionTime") or job["metadata"]["creationTimestamp"]
+    return str(job.get("status", {}).get("completionTime") or job["metadata"]["creationTimestamp"])
 
 
 def volumes(kube: Kube, wanted: Wanted) -> list[Finding]:

@@ -63,11 +63,11 @@ class Wanted:
 
 
 def name(manifest: Manifest) -> str:
-    return manifest["metadata"]["name"]
+    return str(manifest["metadata"]["name"])
 
 
 def space(manifest: Manifest) -> str:
-    return manifest["metadata"]["namespace"]
+    return str(manifest["metadata"]["namespace"])
 
 
 def holds(conditions: list[dict[str, Any]], kind: str) -> tuple[bool | None, str]:

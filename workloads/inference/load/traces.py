@@ -72,7 +72,7 @@ def read_trace(path: Path, limit: int | None = None) -> list[TraceRow]:
     rows.sort(key=lambda row: row[0])
     if not rows:
         raise SpecError(f"trace {path}: holds no request; give a trace with at least one row")
-    return [TraceRow(t - rows[0][0], *rest) for t, *rest in islice(rows, limit)]
+    return [TraceRow(at - rows[0][0], asked, answered, blocks) for at, asked, answered, blocks in islice(rows, limit)]
 
 
 def fitting(rows: Sequence[TraceRow], max_model_len: int) -> list[TraceRow]:

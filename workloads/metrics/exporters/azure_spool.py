@@ -17,6 +17,7 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -74,7 +75,7 @@ class Batches:
         with self._only(end_s) as alone:
             for path in self.waiting() if alone else ():
                 try:
-                    again(lambda _, path=path: self._send(sender, path), end_s - time.monotonic())
+                    again(partial(self._send, sender, path), end_s - time.monotonic())
                     sent += 1
                 except Unreachable as error:
                     self.why = str(error)
@@ -86,7 +87,7 @@ class Batches:
             raise refused
         return sent, len(self.waiting())
 
-    def _send(self, sender: Sender, path: Path) -> None:
+    def _send(self, sender: Sender, path: Path, _left_s: float) -> None:
         """Send one batch; what of it must go again stays in its file."""
         batch = _read(path)
         if batch and (left := sender.send(batch)):

@@ -184,7 +184,7 @@ def _train(group: Group, state: RunState) -> None:
     for which, evaluation in state.evals.items():
         for name, metric in EVAL.items():
             group.add(metric, evaluation.get(name), evaluation=which)
-    if result := state.record.train:
+    if state.record and (result := state.record.train):
         group.add("ncdemo_train_median_mfu_ratio", result.mfu)
         group.add("ncdemo_train_median_tokens_per_second", result.tokens_per_s)
         group.add("ncdemo_train_world_size", result.world_size)

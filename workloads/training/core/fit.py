@@ -84,7 +84,7 @@ def fit(
         # Answers are generated before and after training alone: they cost a hundred times the loss.
         ask = asked if at.step in (0, plan.steps) else []
         with eager(speed.compile):
-            record = evaluate(strategy, held_out, ask, tokenizer, spec.eval, spec.data.max_seq_len, step=at.step, now=now)
+            record: EvalRecord = evaluate(strategy, held_out, ask, tokenizer, spec.eval, spec.data.max_seq_len, step=at.step, now=now)
         model.set_attn_implementation(attention)
         at.evals.append(record)
         if run:

@@ -63,4 +63,4 @@ def to_fp8(model: Any, *, emulate: bool = False) -> int:
 
 
 def _in_sixteens(module: torch.nn.Linear, _name: str) -> bool:
-    return module.in_features % 16 == 0 and module.out_features % 16 == 0
+    return bool(module.in_features % 16 == 0 and module.out_features % 16 == 0)

@@ -13,7 +13,7 @@ import sys
 import sysconfig
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import torch
 
@@ -105,7 +105,7 @@ def set_up(
     shards: ranks over which weights, gradients and moments are spread. Raise SpecError for what this model can't do.
     """
     speed, layers = spec.train.speed, decoder_layers(model)
-    kind = "full" if patched else _cross_entropy(spec, model)
+    kind: Literal["full", "chunked", "liger"] = "full" if patched else _cross_entropy(spec, model)
     less = speed.activation_checkpointing
     if less == "auto":
         less = not patched and not checkpointed and bool(layers) and _needs_less(spec, model, hardware, shards)
@@ -138,10 +138,10 @@ def layer_bytes(config: Any, tokens: int, precision: str) -> int:
     head_dim = getattr(config, "head_dim", None) or config.hidden_size // heads
     norms, others = 6 * config.hidden_size, (3 * heads + 2 * kv_heads) * head_dim + 4 * config.intermediate_size
     per_token = 4 * (norms + others) if precision == "fp32" else 4 * norms + 2 * (norms // 3) + 2 * others
-    return tokens * config.num_hidden_layers * per_token
+    return int(tokens * config.num_hidden_layers * per_token)
 
 
-def _cross_entropy(spec: TrainSpec, model: Any) -> Any:
+def _cross_entropy(spec: TrainSpec, model: Any) -> Literal["full", "chunked", "liger"]:
     asked = spec.train.speed.cross_entropy
     if asked == "full":
         return asked
@@ -164,7 +164,7 @@ def _needs_less(spec: TrainSpec, model: Any, hardware: Hardware, shards: int) ->
     if hardware.precision == "bf16":  # what autocast multiplies with
         weights += 2 * model.num_parameters()
     kept = layer_bytes(config, spec.train.micro_batch_size * spec.data.max_seq_len, hardware.precision)
-    return (STATE_BYTES * trained + weights) / shards + kept > ROOM * hardware.memory_bytes
+    return bool((STATE_BYTES * trained + weights) / shards + kept > ROOM * hardware.memory_bytes)
 
 
 def _no_compiler(*names: str) -> str | None:
