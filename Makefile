@@ -27,6 +27,11 @@ test-sglang: setup
 	@scripts/setup_sglang_cpu.sh
 	@.venv/bin/python -m pytest -m slow -s tests/inference/test_sglang_offline.py tests/inference/test_sglang_server.py
 
+# On a machine with a CUDA GPU: the switches of train.speed, packed rows, MFU of a short run.
+.PHONY: test-gpu
+test-gpu: setup
+	@.venv/bin/python -m pytest -m gpu -rs -s tests/gpu
+
 # The Dockerfile built and run without Docker; as root, with Debian's buildah and mmdebstrap.
 test-image: setup
 	@.venv/bin/python -m pytest -m slow tests/image
