@@ -27,7 +27,7 @@ BAR = 0.10
 
 parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
 parser.add_argument("--rounds", type=int, default=3, help="checkpoints of each side that count")
-parser.add_argument("--steps", type=int, default=12, help="longest wait for the asynchronous writer, in steps")
+parser.add_argument("--steps", type=int, default=60, help="longest wait for the asynchronous writer, in steps")
 parser.add_argument("--tokens", type=int, default=256, help="per step")
 args = parser.parse_args()
 
@@ -65,7 +65,7 @@ def checkpoint(number: int, *, asynchronous: bool) -> tuple[float, float]:
         works.append(time.process_time() - work)
         return time.perf_counter() - start, 0.0
     stood, longer, steps = time.perf_counter() - start, 0.0, 0
-    while checkpoints.under_way and steps < args.steps:
+    while (checkpoints.under_way or not checkpoints._committed.done()) and steps < args.steps:
         longer, steps = longer + step() - usual, steps + 1
         checkpoints.count(*checkpoints.votes())
     waited = strategy._host.waited_s - waited

@@ -86,7 +86,8 @@ class Accelerate:
         return self._accelerator.reduce(values.to(self.device), "sum").cpu()
 
     def unwrapped(self) -> Any:
-        return self._accelerator.unwrap_model(self._model)
+        # Accelerate's own unwrap_model imports DeepSpeed where it is installed: seconds, in the middle of the run.
+        return self._model.module if isinstance(self._model, torch.nn.parallel.DistributedDataParallel) else self._model
 
     def snapshot(self) -> Callable[[Part], None]:
         if self.rank != 0:  # DDP: every rank holds the same
