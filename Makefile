@@ -17,7 +17,7 @@ test-unsloth:
 	@scripts/setup_env.sh --extra train --extra demo --extra unsloth --venv .venv-unsloth
 	@.venv-unsloth/bin/python -m pytest tests/training/test_unsloth.py
 
-# So has MLflow's server.
+# So has MLflow's server; CI runs it after `make test`.
 test-ui:
 	@scripts/setup_env.sh --extra mlflow --venv .venv-mlflow
 	@.venv-mlflow/bin/python -m pytest tests/cli/test_ui.py

@@ -17,8 +17,10 @@ from collections import defaultdict
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 from prometheus_client.parser import text_string_to_metric_families
 
+from benchmarks.machine import machine
 from ncdemo.spec import TrainSpec, dump_spec
 from ncdemo.spec.follow import RunState
 from ncdemo.spec.result import GpuSample, RunRecord, Sample, StepRecord
@@ -35,7 +37,9 @@ def main() -> None:
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, _gateway() as (url, pid):
         found = measure(Path(folder), url, args.runs, args.keep, args.within_s)
-        print(json.dumps({**found, "gateway_peak_rss_bytes": _peak_rss(pid), "own_peak_rss_bytes": _peak_rss(os.getpid())}, indent=1))
+        used = psutil.Process(pid).cpu_times()
+        about = {"gateway_cpu_s": used.user + used.system, "gateway_peak_rss_bytes": _peak_rss(pid)}
+        print(json.dumps({**found, **about, "own_peak_rss_bytes": _peak_rss(os.getpid()), **machine()}, indent=1))
 
 
 def measure(folder: Path, url: str, runs: int, keep: int, within_s: float = float("inf")) -> dict:

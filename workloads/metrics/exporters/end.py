@@ -51,7 +51,11 @@ def _to_azure(folder: Path, telemetry: Telemetry, timeout_s: float) -> None:
     command = [sys.executable, "-P", "-m", "workloads.metrics.exporters", "send", "--azure-monitor", auth, "--within-s", str(AZURE_SEND_S)]
     try:
         done = subprocess.run(command, env=child_env(), stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout_s)
-        why = "" if done.returncode == 0 else (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+        why = (
+            ""
+            if done.returncode == 0
+            else (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1].partition(": kept in ")[0]
+        )
     except subprocess.TimeoutExpired:
         why = f"it took longer than {timeout_s:g} s"
     if why:
