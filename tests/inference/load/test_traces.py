@@ -68,7 +68,7 @@ def test_rows_are_sorted_and_may_be_fitted(tmp_path: Path) -> None:
         ("TIMESTAMP,ContextTokens,GeneratedTokens\nyesterday,1,2\n", r"trace:2: no azure row .*yesterday"),
         ("TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:17:03.9,1\n", r"trace:2: no azure row"),
         ("TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:17:03.9,0,2\n", "0 prompt and 2 output tokens"),
-        ('{"timestamp": 0, "input_length": 5}\n', "needs timestamp, input_length and output_length"),
+        ('{"timestamp": 0, "input_length": 5}\n', "must have timestamp, input_length and output_length"),
         ('{"timestamp": 0, "input_length": 5, "output_length": 2}\n{"time\n', "trace:2: not JSON"),
         (
             '{"timestamp": 0, "input_length": 513, "output_length": 2, "hash_ids": [1, 2, 3]}',

@@ -33,7 +33,9 @@ class Open:
         if any(later < earlier for earlier, later in zip(self.offsets_s, self.offsets_s[1:], strict=False)):
             raise SpecError("offsets_s: must ascend; sort the requests by their time")
         if self.offsets_s and self.offsets_s[0] < 0:
-            raise SpecError(f"offsets_s: begins with {self.offsets_s[0]}; the first must be 0 or later")
+            raise SpecError(
+                f"offsets_s: begins with {self.offsets_s[0]}; the first must be 0 or later, as no request is due before the start"
+            )
 
 
 def closed(concurrency: int) -> Closed:
