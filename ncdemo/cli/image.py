@@ -6,25 +6,26 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from ncdemo.cli.image_commands import Command, Plan, Target, build, push
 from ncdemo.cli.stack import stack_file
-from ncdemo.spec.base import SpecError
-from ncdemo.spec.images import IMAGES
-from ncdemo.spec.paths import PACKAGE
-from ncdemo.spec.services import Images
-from ncdemo.spec.stack_edit import write_digest
-from ncdemo.spec.stack_file import load_stack
 
+# Nothing of ncdemo.spec is imported here: it would cost `--help` a quarter of a second.
+if TYPE_CHECKING:
+    from ncdemo.cli.image_commands import Command, Plan, Target
+
+PACKAGE = Path(__file__).resolve().parents[2]
+TAGS = ("train", "unsloth", "vllm", "sglang", "lmdeploy", "mlflow")
+"""Those of ncdemo.spec.images.IMAGES."""
 NAME = "ncdemo"
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 TOOLS = {
     "docker": "Docker isn't installed; install it, or let Azure build: ncdemo image build TAG --azure --stack STACK",
     "az": "the Azure CLI isn't installed; see learn.microsoft.com/cli/azure/install-azure-cli",
 }
-tag_argument = click.argument("tag", type=click.Choice(list(IMAGES)), metavar="TAG")
+tag_argument = click.argument("tag", type=click.Choice(TAGS), metavar="TAG")
 stack_option = click.option("--stack", metavar="STACK", help="A stack's name or file: its repository and version; it gets the digest.")
 registry_option = click.option(
     "--registry", metavar="SERVER", help="The stack's own registry, e.g. crdev1a2b.azurecr.io; else Pulumi is asked."
@@ -47,6 +48,8 @@ def command() -> None:
 @dry_option
 def build_command(tag: str, stack: str | None, registry: str | None, azure: bool, cpu: bool, index: str | None, dry_run: bool) -> None:
     """Build an image of this checkout: train, unsloth, vllm, sglang, lmdeploy or mlflow."""
+    from ncdemo.cli.image_commands import build
+
     target = target_of(stack, registry)
     carry_out(build(tag, target, azure=azure, cpu=cpu, index=index), tag, stack, target, dry_run)
 
@@ -58,14 +61,22 @@ def build_command(tag: str, stack: str | None, registry: str | None, azure: bool
 @dry_option
 def push_command(tag: str, stack: str | None, registry: str | None, dry_run: bool) -> None:
     """Push an image that Docker built here, and write its digest into the stack's file."""
+    from ncdemo.cli.image_commands import push
+    from ncdemo.spec.base import SpecError
+
     target = target_of(stack, registry)
     if "/" not in target.repository:
         raise SpecError("there is nowhere to push to; name a stack with --stack, or a registry with --registry SERVER")
     carry_out(push(tag, target), tag, stack, target, dry_run)
 
 
-def target_of(stack: str | None, registry: str | None) -> Target:
+def target_of(stack: str | None, registry: str | None) -> "Target":
     """Return where an image of a stack goes: images.repository, else `ncdemo` in its own registry; without a stack, on this machine."""
+    from ncdemo.cli.image_commands import Target
+    from ncdemo.spec.base import SpecError
+    from ncdemo.spec.services import Images
+    from ncdemo.spec.stack_file import load_stack
+
     if stack is None:
         return Target(f"{registry}/{NAME}" if registry else NAME, Images().version)
     path = stack_file(stack)
@@ -77,6 +88,8 @@ def target_of(stack: str | None, registry: str | None) -> Target:
 
 def own_registry(path: Path) -> str:
     """Ask Pulumi for a stack's registry. Raise SpecError if it can't say."""
+    from ncdemo.spec.base import SpecError
+
     name = path.name.removeprefix("Pulumi.").rpartition(".")[0]
     asked = ("pulumi", "stack", "output", "registry", "--stack", name)
     remedy = f"make it with `ncdemo stack up {name}`, or name a registry with --registry SERVER"
@@ -89,8 +102,11 @@ def own_registry(path: Path) -> str:
     return done.stdout.strip()
 
 
-def carry_out(plan: Plan, tag: str, stack: str | None, target: Target, dry_run: bool) -> None:
+def carry_out(plan: "Plan", tag: str, stack: str | None, target: "Target", dry_run: bool) -> None:
     """Run a plan to its end, or print it. The digest goes to stdout and into the stack's file."""
+    from ncdemo.spec.base import SpecError
+    from ncdemo.spec.stack_edit import write_digest
+
     steps = [*plan.commands, *([plan.digest] if plan.digest else [])]
     if dry_run:
         click.echo("\n".join([f"cd {shlex.quote(str(PACKAGE))}", *map(shlex.join, steps)]))
@@ -114,8 +130,10 @@ def carry_out(plan: Plan, tag: str, stack: str | None, target: Target, dry_run: 
             click.echo(f"{stack_file(stack)}: images.digests.{tag} {'is now' if changed else 'was already'} {digest}", err=True)
 
 
-def read_digest(command: Command, target: Target) -> str:
+def read_digest(command: "Command", target: "Target") -> str:
     """Ask for what was pushed: a digest alone, or a line per repository@digest."""
+    from ncdemo.spec.base import SpecError
+
     done = subprocess.run(command, cwd=PACKAGE, capture_output=True, text=True)
     lines = done.stdout.split()
     found = [line for line in lines if DIGEST.fullmatch(line.removeprefix(f"{target.repository}@"))]

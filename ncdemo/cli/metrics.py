@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from ncdemo.cli.launch import call
+from ncdemo.cli.options import call
 
 MODULE = "workloads.metrics.exporters"
 

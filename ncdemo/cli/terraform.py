@@ -7,8 +7,6 @@ from pathlib import Path
 import click
 
 from ncdemo.cli.stack import set_option, stack_argument, stack_file, tell
-from ncdemo.spec.base import SpecError
-from ncdemo.spec.stack_file import load_stack
 
 
 @click.group("terraform")
@@ -25,6 +23,9 @@ def variables(stack: str, overrides: tuple[str, ...], output: str | None) -> Non
 
     Use them with: terraform -chdir=terraform/aks plan -var-file=FILE
     """
+    from ncdemo.spec.base import SpecError
+    from ncdemo.spec.stack_file import load_stack
+
     loaded = load_stack(stack_file(stack), overrides)
     tell(loaded.notes)
     from ncdemo.infra.terraform.variables import json_of, text_of, variables_of
@@ -49,6 +50,9 @@ def parity(stack: str, overrides: tuple[str, ...], as_data: bool) -> None:
 
     Reads both from their sources: no Azure login, no network, neither tool's CLI. Jobs aren't compared: ncdemo starts them.
     """
+    from ncdemo.spec.base import SpecError
+    from ncdemo.spec.stack_file import load_stack
+
     loaded = load_stack(stack_file(stack), overrides)
     tell(loaded.notes)
     try:

@@ -8,9 +8,7 @@ from typing import Any
 
 import click
 
-from ncdemo.cli.launch import follow, new_run_folder, prepare, unfinished
 from ncdemo.cli.options import spec_options
-from ncdemo.spec import TrainSpec, load_spec
 
 
 @click.group("train")
@@ -68,6 +66,9 @@ def compare(runs: tuple[Path, ...], as_json: bool) -> None:
 
 def _train(strategy: str, config: str, overrides: tuple[str, ...], dry_run: bool, nproc: int | None, resume: Path | None) -> None:
     """Run a spec with this strategy, whichever the file names: one file serves all, so that they can be compared."""
+    from ncdemo.cli.launch import follow, new_run_folder, prepare, unfinished
+    from ncdemo.spec import TrainSpec, load_spec
+
     overrides = (*overrides, f"train.strategy={strategy}")
     if nproc is not None:
         overrides = (*overrides, f"train.processes={nproc}")

@@ -14,10 +14,6 @@ from typing import Any, NoReturn
 
 import click
 
-from ncdemo.cli.launch import ending
-from ncdemo.spec.base import SpecError
-from ncdemo.spec.paths import runs_dir
-
 HOST = "127.0.0.1"
 START_S = 120.0
 """MLflow's import alone takes 10 s on a busy machine."""
@@ -27,6 +23,10 @@ START_S = 120.0
 @click.option("--port", default=5000, show_default=True, type=click.IntRange(1, 65535))
 def command(port: int) -> None:
     """Serve runs/mlflow.db until Ctrl-C, and print the address. Its artifacts lie in runs/mlartifacts."""
+    from ncdemo.cli.launch import ending
+    from ncdemo.spec.base import SpecError
+    from ncdemo.spec.paths import runs_dir
+
     if importlib.util.find_spec("flask") is None:
         raise SpecError(
             "MLflow's server isn't installed; run scripts/setup_env.sh --extra mlflow --venv .venv-mlflow, then .venv-mlflow/bin/ncdemo ui"
@@ -53,6 +53,8 @@ def server(runs: Path, port: int) -> list[str]:
 
 
 def _free(port: int) -> None:
+    from ncdemo.spec.base import SpecError
+
     with socket.socket() as tried:
         # Without it, a port whose last connections are a minute old would count as taken.
         tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -64,6 +66,8 @@ def _free(port: int) -> None:
 
 def _wait(process: subprocess.Popen[Any], port: int, log: Path) -> None:
     """Return once it answers. Raise SpecError with its own last line when it ends before."""
+    from ncdemo.spec.base import SpecError
+
     end = time.monotonic() + START_S
     while True:
         try:

@@ -3,15 +3,15 @@
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
-from rich.console import Console
-from rich.live import Live
 
-from ncdemo.cli.watch_screen import line, screen, status
-from ncdemo.report.watched import Watched
-from ncdemo.spec.base import SpecError
-from ncdemo.spec.paths import runs_dir
+# Nothing of ncdemo.spec is imported here: it would cost `--help` a quarter of a second.
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from ncdemo.report.watched import Watched
 
 
 @click.command("watch")
@@ -23,6 +23,11 @@ def command(run: Path | None, once: bool, every_s: float) -> None:
 
     Where the output is no terminal, a line is printed whenever there is something new.
     """
+    from rich.console import Console
+
+    from ncdemo.cli.watch_screen import screen, status
+    from ncdemo.report.watched import Watched
+
     watched = Watched(run or _newest())
     watched.update()
     console = Console(highlight=False, markup=False)
@@ -39,7 +44,11 @@ def command(run: Path | None, once: bool, every_s: float) -> None:
         sys.exit(1)
 
 
-def _live(watched: Watched, console: Console, every_s: float) -> None:
+def _live(watched: "Watched", console: "Console", every_s: float) -> None:
+    from rich.live import Live
+
+    from ncdemo.cli.watch_screen import screen
+
     # No thread redraws it: the screen is made when there has been a look.
     with Live(screen(watched), console=console, auto_refresh=False) as live:
         while watched.running and not watched.gone:
@@ -48,7 +57,9 @@ def _live(watched: Watched, console: Console, every_s: float) -> None:
             live.update(screen(watched), refresh=True)
 
 
-def _lines(watched: Watched, every_s: float) -> None:
+def _lines(watched: "Watched", every_s: float) -> None:
+    from ncdemo.cli.watch_screen import line
+
     shown = None
     while True:
         mark = (watched.record, watched.done, watched.progress_s, len(watched.cells), watched.gone)
@@ -62,6 +73,9 @@ def _lines(watched: Watched, every_s: float) -> None:
 
 
 def _newest() -> Path:
+    from ncdemo.spec.base import SpecError
+    from ncdemo.spec.paths import runs_dir
+
     found = sorted(runs_dir().glob("*/result.json"), key=lambda path: path.stat().st_mtime)
     if not found:
         raise SpecError(f"{runs_dir()}: holds no run yet; give the folder of one")
