@@ -127,7 +127,7 @@ def refusal(ours: Sequence[Cell], theirs: Sequence[Cell]) -> str | None:
     if None in gates:
         return "a cell has no record of its fairness gates"
     for field in Gates.model_fields:
-        values = list(dict.fromkeys(getattr(g, field) for g in gates))
+        values = list(dict.fromkeys(value for g in gates if (value := getattr(g, field)) is not None))
         if field == "prefix_cache":  # off and emptied come to the same
             values = [] if "unknown" not in values else values
         if len(values) > 1:

@@ -242,6 +242,10 @@ class Gates(Record):
     prefix_cache: str
     """How it was kept from answering: off, reset (emptied before the cell) or distinct prompts; 'on' where it can't be emptied;
     'unknown' for an endpoint of others."""
+    prefix_reuse: bool | None = None
+    """Whether requests of the cell may find each other's prefixes (None: a result of an older version)."""
+    mode: Literal["offline", "server"] | None = None
+    """Stamps are the engine's own process's, or a client's over HTTP (None: a result of an older version)."""
 
 
 class Client(Record):

@@ -17,7 +17,7 @@ from ncdemo.spec.result import BenchResult, Cell, Client, Gates, RunRecord
 
 GATES = Gates(
     prompt_hash="h", asked_tokens="64 exactly", temperature=0.0, precision="bf16", max_model_len=2048, memory_fraction=0.4,
-    warmup_requests=2, prefix_cache="off",
+    warmup_requests=2, prefix_cache="off", prefix_reuse=False, mode="server",
 )  # fmt: skip
 
 
@@ -87,6 +87,8 @@ def test_a_repeat_without_any_goodput_is_not_left_out() -> None:
     ("changes", "why"),
     [
         ({"gates": GATES.model_copy(update={"precision": "fp32"})}, "precision differs: bf16 and fp32"),
+        ({"gates": GATES.model_copy(update={"mode": "offline"})}, "mode differs: server and offline"),
+        ({"gates": GATES.model_copy(update={"prefix_reuse": True})}, "prefix_reuse differs: False and True"),
         ({"gates": GATES.model_copy(update={"prompt_hash": "other"})}, "prompt_hash differs: h and other"),
         ({"gates": GATES.model_copy(update={"prefix_cache": "unknown"})}, "b, repeat 0: whether a prefix cache answered is not known"),
         (

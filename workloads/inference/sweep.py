@@ -140,6 +140,7 @@ class Sweep:
             prompt_hash=what.hash, asked_tokens=f"{what.shown_tokens} {'exactly' if s.ignore_eos else 'at most'}", temperature=s.temperature,
             precision=precision(plan.subject.precision), max_model_len=spec.max_model_len, memory_fraction=spec.memory_fraction,
             warmup_requests=spec.warmup_requests, prefix_cache=stage.prefix_cache(plan.subject),
+            prefix_reuse=spec.prefix_cache, mode=spec.mode,
         )  # fmt: skip
         more = {"exact_match": share, "exact_match_examples": examples, "gates": gates, "client": stage.client(plan.subject)}
         return priced(summed.model_copy(update=more), spec.prices)
