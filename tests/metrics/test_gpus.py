@@ -131,3 +131,15 @@ def test_nvml_that_does_not_start_is_said_once(tmp_path, gpus, samples, until, c
     gpus("0 - init !18\n")
     assert all(sample.gpus == [] for sample in taken(tmp_path / "samples.jsonl", until, samples, 0.2))
     assert capfd.readouterr().err.count("GPUs are not measured: NVML does not start (RM has detected") == 1
+
+
+def test_a_recorded_trace_is_the_one_that_was_played(gpus, tmp_path):
+    gpus(TWO)
+    command = [sys.executable, "-m", "benchmarks.record_nvml", "--seconds", "1.4"]
+    text = subprocess.run(command, capture_output=True, text=True, check=True, timeout=20).stdout
+    ends = []
+    for trace in (TWO, text):
+        lines = [line.split() for line in trace.splitlines() if line and not line.startswith("#")]
+        ends.append({(gpu, field): value for _, gpu, field, value in lines})
+    assert ends[1] == {("0", "gpu"): "0"} | ends[0]
+    assert [line.split()[3] for line in text.splitlines() if " 1 xid " in line] == ["0", "63", "79"]
