@@ -23,7 +23,9 @@ from ncdemo.spec.base import SpecError
 from ncdemo.spec.bench import BenchSpec
 from ncdemo.spec.job import EXIT_BAD_SPEC, EXIT_FAILED, NCDEMO_EXIT_FILE, WORKLOAD_INTERRUPTED
 from ncdemo.spec.paths import runs_dir
-from ncdemo.spec.result import BenchResult, Record, RunRecord, TrainResult
+from ncdemo.spec.record import Record
+from ncdemo.spec.result import RunRecord, TrainResult
+from ncdemo.spec.result_bench import BenchResult
 from ncdemo.spec.train import TrainSpec
 from workloads.metrics.environment import environment
 from workloads.metrics.exporters.end import push_end

@@ -10,7 +10,7 @@ from ncdemo.report.figure import DASHES, INK, MUTED, NARROW, PAPER, SERIES, WIDE
 from ncdemo.report.read import Run
 from ncdemo.report.requests import METRICS
 from ncdemo.report.show import said, short
-from ncdemo.spec.result import Cell
+from ncdemo.spec.result_bench import Cell
 
 NAMES = {"ttft_s": "TTFT (ms)", "tpot_s": "TPOT (ms)", "itl_s": "ITL (ms)", "e2e_s": "End to end (ms)"}
 

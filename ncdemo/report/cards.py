@@ -9,7 +9,7 @@ from ncdemo.report.fairness import flags
 from ncdemo.report.gpu_health import slowed_share
 from ncdemo.report.read import Run
 from ncdemo.report.show import NOT_MEASURED, UNBOUND, ms, number, percent, said
-from ncdemo.spec.result import Cell
+from ncdemo.spec.result_bench import Cell
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,8 @@ from statistics import fmean, variance
 from ncdemo.report.fairness import CONFIDENCE, MIN_REPEATS, flags
 from ncdemo.report.show import said
 from ncdemo.spec.base import SpecError
-from ncdemo.spec.result import Cell, Gates, RunRecord
+from ncdemo.spec.result import RunRecord
+from ncdemo.spec.result_bench import Cell, Gates
 
 HIGHER = ("output_tokens_per_s", "steady_output_tokens_per_s", "requests_per_s", "goodput_rps")
 LOWER = ("ttft_s", "tpot_s", "itl_s", "e2e_s")

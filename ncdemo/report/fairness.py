@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from math import comb
 from statistics import median
 
-from ncdemo.spec.result import Cell
+from ncdemo.spec.result_bench import Cell
 
 MIN_REPEATS = 6
 AGREEMENT_FLOOR = 0.9

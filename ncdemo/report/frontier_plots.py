@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from ncdemo.report.fairness import flags
 from ncdemo.report.figure import DASHES, INK, MUTED, NARROW, SERIES, Plot, drawing, panels, to_svg
 from ncdemo.report.show import short
-from ncdemo.spec.result import Cell, SearchResult
+from ncdemo.spec.result_bench import Cell, SearchResult
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from ncdemo.report.read import Run
 from ncdemo.report.show import duration, number, printable
 from ncdemo.report.telemetry_plots import telemetry_plot
 from ncdemo.report.train_plots import train_plots
-from ncdemo.spec.result import BenchResult
+from ncdemo.spec.result_bench import BenchResult
 
 STATUS = {"finished": "✓", "failed": "✕", "interrupted": "!", "running": "…", "unknown": "?"}
 

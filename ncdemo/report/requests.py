@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from ncdemo.spec.result import load_of, subject_of
+from ncdemo.spec.result_bench import load_of, subject_of
 
 METRICS = ("ttft_s", "tpot_s", "itl_s", "e2e_s")
 

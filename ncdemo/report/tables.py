@@ -7,7 +7,7 @@ from typing import Any
 from ncdemo.report.fairness import compare, flags
 from ncdemo.report.read import Run
 from ncdemo.report.show import NOT_MEASURED, UNBOUND, duration, number, percent, size
-from ncdemo.spec.result import Cell, Distribution
+from ncdemo.spec.result_bench import Cell, Distribution
 
 COMPARISONS = (("Model", ""), ("Load", "n"), ("Engines", ""), ("Median ratio", "n"), ("Interval", ""), ("Repeats", "n"), ("Difference", ""))
 SEARCHES = (

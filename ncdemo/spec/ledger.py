@@ -9,7 +9,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from ncdemo.spec.base import SpecError
-from ncdemo.spec.result import LedgerEntry, LedgerHead
+from ncdemo.spec.result_bench import LedgerEntry, LedgerHead
 
 CELLS_FILE = "cells.jsonl"
 

@@ -2,7 +2,7 @@
 
 from pydantic import BaseModel
 
-from ncdemo.spec import result
+from ncdemo.spec import result, result_bench
 from ncdemo.spec.allowed import Schema
 from scripts.reference.markdown import anchor, page, table
 
@@ -10,9 +10,9 @@ RECORDS = {
     "result.json": result.RunRecord,
     "steps.jsonl": result.StepRecord,
     "evals.jsonl": result.EvalRecord,
-    "requests.jsonl": result.RequestRecord,
+    "requests.jsonl": result_bench.RequestRecord,
     "samples.jsonl": result.Sample,
-    "cells.jsonl": result.LedgerEntry,
+    "cells.jsonl": result_bench.LedgerEntry,
 }
 
 
@@ -26,14 +26,14 @@ def results_page() -> str:
     )
     files = table(("file", "of each line, or the whole"), [(f"`{file}`", record_link(model)) for file, model in RECORDS.items()])
     found: dict[str, Schema] = {}
-    for model in (*RECORDS.values(), result.LedgerHead):
+    for model in (*RECORDS.values(), result_bench.LedgerHead):
         schema = model.model_json_schema()
         found |= {model.__name__: schema, **schema.get("$defs", {})}
     return page("Results", intro, f"Schema version {result.SCHEMA_VERSION}.", files, *(record(name, found[name]) for name in found))
 
 
 def record_link(model: type[BaseModel]) -> str:
-    first = f"[{result.LedgerHead.__name__}]({anchor('LedgerHead')}) first, then " if model is result.LedgerEntry else ""
+    first = f"[{result_bench.LedgerHead.__name__}]({anchor('LedgerHead')}) first, then " if model is result_bench.LedgerEntry else ""
     return f"{first}[{model.__name__}]({anchor(model.__name__)})"
 
 

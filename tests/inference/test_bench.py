@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from ncdemo.spec import BenchSpec, dump_spec
-from ncdemo.spec.result import RequestRecord, RunRecord
+from ncdemo.spec.result import RunRecord
+from ncdemo.spec.result_bench import RequestRecord
 
 SPEC = {
     "engines": ["echo"],

@@ -9,7 +9,7 @@ import pytest
 
 from ncdemo.spec.common import Prices
 from ncdemo.spec.energy import Meter
-from ncdemo.spec.result import Cell
+from ncdemo.spec.result_bench import Cell
 from workloads.inference.cost import priced, settle, with_energy
 
 CELL = Cell(engine="a", model="m", concurrency=1, repeat=0, requests=1, failed=0, start_s=1.0, window_s=2.0, output_tokens=500)

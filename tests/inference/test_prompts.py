@@ -7,7 +7,7 @@ import pytest
 
 from ncdemo.spec import BenchSpec, SpecError
 from ncdemo.spec.bench import Prompts
-from ncdemo.spec.result import PromptRows
+from ncdemo.spec.result_bench import PromptRows
 from workloads.inference.prompts import load_prompts, prompt_hash
 
 SYSTEM, ASK, SAY, MORE = (

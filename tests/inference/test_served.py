@@ -11,7 +11,8 @@ import pytest
 
 from ncdemo.report.fairness import flags
 from ncdemo.spec import BenchSpec, dump_spec
-from ncdemo.spec.result import Cell, PromptRows, RequestRecord, RunRecord
+from ncdemo.spec.result import RunRecord
+from ncdemo.spec.result_bench import Cell, PromptRows, RequestRecord
 from workloads.inference.load.canned.faults import FAULTS
 
 SPEC = {

@@ -11,7 +11,8 @@ import time
 import pytest
 
 from ncdemo.spec import BenchSpec, TrainSpec, dump_spec
-from ncdemo.spec.result import BenchResult, Cell, Distribution, EvalRecord, RunRecord, SearchResult, StepRecord
+from ncdemo.spec.result import EvalRecord, RunRecord, StepRecord
+from ncdemo.spec.result_bench import BenchResult, Cell, Distribution, SearchResult
 from workloads.metrics.mlflow_log import log_run, resolve_uri
 
 needs_sql = pytest.mark.skipif(

@@ -16,7 +16,8 @@ pytest.importorskip("pulumi", reason="the `infra` extra isn't installed: scripts
 from ncdemo.infra.alert_rules import ALERTS, COST, rule_files
 from ncdemo.infra.gpu_agents import COUNTERS
 from ncdemo.infra.grafana import DASHBOARDS, DATASOURCE, dashboards
-from ncdemo.spec.result import Client, GpuSample, RunRecord, Sample, StepRecord
+from ncdemo.spec.result import GpuSample, RunRecord, Sample, StepRecord
+from ncdemo.spec.result_bench import Client
 from ncdemo.spec.stack_file import load_stack
 from workloads.metrics.exporters.export import export_run
 from workloads.metrics.exporters.names import NAMES

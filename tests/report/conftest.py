@@ -11,19 +11,9 @@ from typing import Any
 import pytest
 
 from ncdemo.spec import BenchSpec, TrainSpec, dump_spec, parse_spec
-from ncdemo.spec.result import (
-    BenchResult,
-    Cell,
-    Distribution,
-    EvalRecord,
-    GpuSample,
-    Record,
-    RequestRecord,
-    RunRecord,
-    Sample,
-    StepRecord,
-    TrainResult,
-)
+from ncdemo.spec.record import Record
+from ncdemo.spec.result import EvalRecord, GpuSample, RunRecord, Sample, StepRecord, TrainResult
+from ncdemo.spec.result_bench import BenchResult, Cell, Distribution, RequestRecord
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 ENVIRONMENT = {

@@ -13,7 +13,8 @@ import pytest
 from ncdemo.report.compare import Difference, Refused, Side, compare, paired_interval, read_side, student_t, welch_interval
 from ncdemo.report.export import rows, write_cells
 from ncdemo.spec import SpecError
-from ncdemo.spec.result import BenchResult, Cell, Client, Gates, RunRecord
+from ncdemo.spec.result import RunRecord
+from ncdemo.spec.result_bench import BenchResult, Cell, Client, Gates
 
 GATES = Gates(
     prompt_hash="h", asked_tokens="64 exactly", temperature=0.0, precision="bf16", max_model_len=2048, memory_fraction=0.4,
@@ -57,7 +58,7 @@ def test_drift_that_hits_both_alike_hides_nothing_in_one_run() -> None:
 
 
 def test_lower_is_better_for_latency_and_few_repeats_establish_nothing() -> None:
-    from ncdemo.spec.result import Distribution
+    from ncdemo.spec.result_bench import Distribution
 
     def with_ttft(engine: str, ms: float, n: int) -> Side:
         cells = [

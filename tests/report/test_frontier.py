@@ -6,7 +6,7 @@ import pytest
 
 from ncdemo.report.frontier_plots import Point, frontier_plots, pareto, points
 from ncdemo.report.show import short
-from ncdemo.spec.result import Cell, Distribution, SearchResult
+from ncdemo.spec.result_bench import Cell, Distribution, SearchResult
 
 
 def cell(subject: str, rate: float, speed: float, e2e_s: float, *, repeat: int = 0, failed: int = 0, lengths: str | None = None) -> Cell:

@@ -9,7 +9,7 @@ from typing import Any
 from ncdemo.spec.base import SpecError
 from ncdemo.spec.bench import BenchSpec
 from ncdemo.spec.paths import PACKAGE
-from ncdemo.spec.result import PromptRows
+from ncdemo.spec.result_bench import PromptRows
 from ncdemo.spec.sweep import PlannedCell
 from ncdemo.spec.traffic import Load, Trace
 from workloads.inference.frameworks.base import Params, Prompt

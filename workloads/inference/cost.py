@@ -9,7 +9,7 @@ from pathlib import Path
 from ncdemo.spec.common import Prices
 from ncdemo.spec.energy import Meter
 from ncdemo.spec.follow import last_records
-from ncdemo.spec.result import Cell
+from ncdemo.spec.result_bench import Cell
 from ncdemo.spec.sizes import find
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from ncdemo.spec.base import SpecError
 from ncdemo.spec.ledger import CELLS_FILE, read_ledger
-from ncdemo.spec.result import Cell, LedgerEntry, LedgerHead, RequestRecord
+from ncdemo.spec.result_bench import Cell, LedgerEntry, LedgerHead, RequestRecord
 
 REQUESTS_FILE = "requests.jsonl"
 RESERVE_FILE = ".reserve"

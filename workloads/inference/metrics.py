@@ -6,7 +6,7 @@ from itertools import pairwise
 from statistics import NormalDist
 
 from ncdemo.spec.bench import Slo
-from ncdemo.spec.result import Cell, Distribution, RequestRecord
+from ncdemo.spec.result_bench import Cell, Distribution, RequestRecord
 from ncdemo.spec.sweep import PlannedCell
 from workloads.inference.frameworks.base import Answer
 

@@ -15,7 +15,7 @@ from typing import Any
 from ncdemo.spec.base import SpecError
 from ncdemo.spec.bench import Prompts
 from ncdemo.spec.paths import PACKAGE
-from ncdemo.spec.result import PromptRows
+from ncdemo.spec.result_bench import PromptRows
 from workloads.data.formats import read_rows, read_turns
 from workloads.inference.frameworks.base import Prompt
 

@@ -10,7 +10,7 @@ A rate passes when the Wilson lower bound of its share of good requests reaches 
 
 import math
 
-from ncdemo.spec.result import SearchResult
+from ncdemo.spec.result_bench import SearchResult
 from ncdemo.spec.sweep import PlannedCell
 from ncdemo.spec.traffic import Search
 

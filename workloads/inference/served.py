@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from ncdemo.spec.base import SpecError
-from ncdemo.spec.result import Client
+from ncdemo.spec.result_bench import Client
 from ncdemo.spec.traffic import Load
 from workloads.inference.asked import Asked
 from workloads.inference.frameworks import serve

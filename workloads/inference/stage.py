@@ -13,7 +13,7 @@ from typing import Literal
 
 from ncdemo.spec.bench import BenchSpec
 from ncdemo.spec.common import Precision
-from ncdemo.spec.result import Client
+from ncdemo.spec.result_bench import Client
 from ncdemo.spec.sweep import PlannedCell, SubjectKey
 from ncdemo.spec.traffic import Load
 from workloads.data.models import model_path

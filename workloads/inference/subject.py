@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Protocol, Self
 
 from ncdemo.spec.paths import PACKAGE
-from ncdemo.spec.result import Client
+from ncdemo.spec.result_bench import Client
 from ncdemo.spec.traffic import Load
 from workloads.inference.asked import Asked
 from workloads.inference.frameworks.base import Answer, Params, Settings, interpreter

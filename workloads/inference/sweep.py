@@ -13,7 +13,7 @@ from ncdemo.spec.base import SpecError
 from ncdemo.spec.bench import BenchSpec
 from ncdemo.spec.common import ModelRef
 from ncdemo.spec.energy import Meter
-from ncdemo.spec.result import BenchResult, Cell, Gates, RequestRecord, SearchResult
+from ncdemo.spec.result_bench import BenchResult, Cell, Gates, RequestRecord, SearchResult
 from ncdemo.spec.sweep import PlannedCell, cells, searches
 from workloads.data.models import load_tokenizer
 from workloads.inference.asked import Asked, asked

@@ -18,7 +18,8 @@ from typing import Any
 
 import yaml
 
-from ncdemo.spec.result import BenchResult, RunRecord
+from ncdemo.spec.result import RunRecord
+from ncdemo.spec.result_bench import BenchResult
 from workloads.metrics.redact import redact
 
 EXPERIMENT = "ncdemo"

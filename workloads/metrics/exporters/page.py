@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ncdemo.spec.follow import RunState
-from ncdemo.spec.result import Cell
+from ncdemo.spec.result_bench import Cell
 from ncdemo.spec.run_folder import EVICTED_FILE
 from workloads.metrics.exporters.names import NAMES, PERCENTILES, SLOWDOWNS, STATUSES
 

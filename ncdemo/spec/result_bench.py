@@ -1,0 +1,248 @@
+"""What a benchmark writes: a record per request, per cell, and their sum. Formulas: docs/measurement.md."""
+
+from typing import Literal
+
+from ncdemo.spec.record import Record
+
+
+class RequestRecord(Record):
+    """One inference request: raw stamps first (seconds since the clock zero of the run), then what follows from them."""
+
+    engine: str
+    model: str
+    variant: str | None = None
+    """Precision and tensor parallel size, where the sweep has several."""
+    setting: str | None = None
+    """Load and lengths, e.g. 'poisson 4 req/s' (None: a run of an older version, which had only closed loops)."""
+    concurrency: int | None = None
+    """Of a closed loop."""
+    repeat: int
+    index: int
+    ok: bool
+    error: str | None = None
+    failure: str | None = None
+    """Class of the error."""
+    prompt_tokens: int
+    """As we counted them."""
+    server_prompt_tokens: int | None = None
+    """As the server counted them (None: it did not, or the engine has no server)."""
+    output_tokens: int
+    scheduled_s: float
+    sent_s: float
+    chunk_s: list[float]
+    """Arrival of each chunk that carries tokens."""
+    chunk_tokens: list[int] | None
+    """Tokens in each of those chunks; None where the server counts them otherwise."""
+    token_ids: list[int] | None = None
+    """Output token ids, where the engine tells them."""
+    text: str | None = None
+    ttft_s: float | None = None
+    ttft_from_schedule_s: float | None = None
+    e2e_s: float | None = None
+    tpot_s: float | None = None
+    normalized_latency_s: float | None = None
+
+
+class Distribution(Record):
+    """Order statistics; a percentile is None where the samples are too few to bound it at 0.99 confidence."""
+
+    count: int
+    mean: float
+    p50: float | None = None
+    p90: float | None = None
+    p99: float | None = None
+    min: float
+    max: float
+
+
+class Gates(Record):
+    """What must be equal between two cells before their numbers are compared."""
+
+    prompt_hash: str
+    """sha256 of all prompt token ids of the cell."""
+    asked_tokens: str
+    """What each request was asked for: '64 exactly' or '64 at most', or the trace's own."""
+    temperature: float
+    precision: str
+    """The number format that really ran."""
+    max_model_len: int
+    memory_fraction: float
+    warmup_requests: int
+    prefix_cache: str
+    """How it was kept from answering: off, reset (emptied before the cell) or distinct prompts; 'on' where it can't be emptied;
+    'unknown' for an endpoint of others."""
+    prefix_reuse: bool | None = None
+    """Whether requests of the cell may find each other's prefixes (None: a result of an older version)."""
+    mode: Literal["offline", "server"] | None = None
+    """Stamps are the engine's own process's, or a client's over HTTP (None: a result of an older version)."""
+
+
+class Client(Record):
+    """What the load generator itself did in a cell: proof that it was not the limit."""
+
+    processes: int
+    cpu_share: float
+    """Its busiest process' CPU time / window."""
+    events_per_s: float
+    ceiling_events_per_s: float | None = None
+    """What it can handle, measured against a server that answers as fast as it can, on this machine."""
+    headroom: float | None = None
+    """1 - the larger of events_per_s / ceiling_events_per_s and cpu_share; below 0.5 the cell is flagged."""
+    max_lateness_s: float
+    """The latest send, behind its schedule."""
+
+
+class Cell(Record):
+    """One engine x model x variant x setting x repeat. Formulas: docs/measurement.md."""
+
+    engine: str
+    model: str
+    variant: str | None = None
+    """Precision and tensor parallel size, where the sweep has several."""
+    setting: str | None = None
+    """Load and lengths in words; None in results of an older version."""
+    lengths: str | None = None
+    """Of synthesised prompts and their answers, in words."""
+    concurrency: int | None = None
+    """Of a closed loop."""
+    rate_rps: float | None = None
+    """Of an open loop: mean requests per second that were sent."""
+    searched: bool = False
+    """Its rate was chosen by the search for the highest one."""
+    repeat: int
+    requests: int
+    failed: int
+    error: str | None = None
+    """Why the cell could not be measured at all."""
+    failure: str | None = None
+    """Class of that error: engine_missing, model_missing, load_failed, engine_died, engine_error, out_of_memory, prompt_too_long,
+    disk_full, and those of servers."""
+    start_s: float | None = None
+    """First send, seconds since the run's clock zero."""
+    window_s: float | None = None
+    """First send to last token, or to the last send where all that were sent later failed."""
+    output_tokens: int | None = None
+    output_tokens_per_s: float | None = None
+    """Output tokens of the window / window."""
+    steady_s: float | None = None
+    """The steady part of the window: from the first answer's end to the last send, without filling and draining. None: it is too short."""
+    steady_output_tokens_per_s: float | None = None
+    """Output tokens that came in it / its length."""
+    requests_per_s: float | None = None
+    slo_attainment: float | None = None
+    """Requests that met every SLO / requests sent; a failure is a miss."""
+    slo_attainment_low: float | None = None
+    """Wilson's lower bound of it, one-sided, at 0.95 confidence."""
+    goodput_rps: float | None = None
+    """Requests that met every SLO / window."""
+    ttft_s: Distribution | None = None
+    ttft_from_schedule_s: Distribution | None = None
+    """Since the request was due: a late client or a queue before it can't hide."""
+    e2e_s: Distribution | None = None
+    tpot_s: Distribution | None = None
+    itl_s: Distribution | None = None
+    """Gaps between chunks / tokens of the later chunk, repeated per token, pooled over requests."""
+    icl_s: Distribution | None = None
+    """The raw gaps between chunks with tokens, pooled over requests."""
+    energy_j: float | None = None
+    """What all GPUs of the node took in the window (None: no GPU tells, or a gap in the samples)."""
+    energy_from: Literal["counter", "power"] | None = None
+    """The GPUs' own energy counters, or the integral of their sampled power."""
+    energy_j_per_token: float | None = None
+    """energy_j / output tokens."""
+    usd_per_mtok: float | None = None
+    """Pay-as-you-go price of the node x window / output tokens x 1e6."""
+    usd_per_mtok_spot: tuple[float, float] | None = None
+    """The same at the lowest and the highest spot price seen."""
+    equal_output_tokens: bool | None = None
+    """Fairness: every request yielded exactly the tokens that were asked for (None: not asked for)."""
+    asked_output_tokens: int | None = None
+    """What all requests together were to yield (None: not asked for exactly, or a run of an older version)."""
+    equal_prompt_tokens: bool | None = None
+    """Fairness: the server counted as many prompt tokens as it was sent, in every answer (None: it counted in none)."""
+    token_agreement: float | None = None
+    """Fairness: mean share of leading output tokens equal to those of the first engine of the same model."""
+    exact_match: float | None = None
+    """Share of answers equal to their prompt's reference, outer white space aside; None where prompts have no reference."""
+    exact_match_examples: int | None = None
+    gates: Gates | None = None
+    client: Client | None = None
+
+    @property
+    def subject(self) -> str:
+        """Who was measured: the engine, with its variant where the sweep has several."""
+        return subject_of(self.engine, self.variant)
+
+    @property
+    def load(self) -> str:
+        """What every subject was given alike: a closed loop's concurrency alone, or the setting in words."""
+        return load_of(self.setting, self.concurrency)
+
+
+class LedgerHead(Record):
+    """First line of cells.jsonl."""
+
+    spec_hash: str
+
+
+class LedgerEntry(Record):
+    """A finished cell. A cell without one was not finished: what requests.jsonl holds of it is dropped."""
+
+    key: str
+    """Names the cell in the plan (ncdemo/spec/sweep.py)."""
+    cell: Cell
+    requests_bytes: int
+    """Length of requests.jsonl with this cell."""
+    end_s: float
+    """The run's clock when it was written."""
+    wall_s: float
+    """Seconds that the cell took, its reset and records included."""
+
+
+class SearchResult(Record):
+    """Where a search ended."""
+
+    engine: str
+    model: str
+    variant: str | None = None
+    lengths: str | None = None
+    max_goodput_rate_rps: float | None = None
+    """Highest rate measured that met the objectives (None: no rate did)."""
+    above_rps: float | None = None
+    """Lowest rate measured that did not (None: every rate did)."""
+    runs: int
+    reason: str
+
+    @property
+    def subject(self) -> str:
+        return subject_of(self.engine, self.variant)
+
+
+def subject_of(engine: str, variant: str | None) -> str:
+    return f"{engine} {variant}" if variant else engine
+
+
+def load_of(setting: str | None, concurrency: int | None) -> str:
+    return str(concurrency) if setting in (None, f"concurrency {concurrency}") else setting
+
+
+class PromptRows(Record):
+    """What became of the rows of prompts.file, read until there were enough."""
+
+    read: int
+    used: int
+    skipped: dict[str, int] = {}
+    """Rows left out, by reason: not_json, no_prompt, bad_reference, bad_turns, no_user_turn, template_refuses, too_long."""
+
+
+class BenchResult(Record):
+    cells: list[Cell]
+    searches: list[SearchResult] = []
+    prompt_tokens: int
+    prompt_hash: str
+    """sha256 of all prompt token ids of a cell, per model: equal prompts for every engine. First model's."""
+    prompt_rows: PromptRows | None = None
+    """First model's; None for prompts that were synthesised."""
+    engine_versions: dict[str, str]
+    load_time_s: dict[str, float]
+    """Per 'engine model': start of the engine's process until it could answer."""
