@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from ncdemo.spec import SpecError
-from workloads.data.download_dataset import DEFAULT, FALLBACK, download_dataset, main, read_manifest
+from workloads.data.download_dataset import DEFAULT, FALLBACK, download_dataset, main
+from workloads.data.manifest import read_manifest
 
 pytest.importorskip("huggingface_hub", reason="needs the hf extra")
 from huggingface_hub import close_session, constants

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from ncdemo.spec import SpecError
 from ncdemo.spec.train import DataFormat
-from workloads.data.download_dataset import DATA_SUFFIXES, Manifest, ManifestFile
 from workloads.data.formats import FORMATS, Example, detect, load_examples, read_rows, split, to_example
+from workloads.data.manifest import DATA_SUFFIXES, Manifest, ManifestFile
 
 QUESTION, ANSWER = {"role": "user", "content": "Q"}, {"role": "assistant", "content": "A"}
 PAIR = Example(messages=(QUESTION, ANSWER))

@@ -8,7 +8,6 @@ continued, a hash of every file, and a manifest written last.
 """
 
 import argparse
-import hashlib
 import json
 import logging
 import os
@@ -19,50 +18,23 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Any
+from typing import Any
 from urllib.parse import quote, urlsplit
-
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ncdemo.spec import SpecError
 from ncdemo.spec.common import SHIPPED_DATA
 from ncdemo.spec.paths import cache_dir
+from workloads.data.manifest import DATA_SUFFIXES, Manifest, ManifestFile, damaged, digests, read_manifest
 
 log = logging.getLogger(__name__)
 
 DEFAULT = "philschmid/guanaco-belle-7b"
 FALLBACK = "philschmid/guanaco-sharegpt-style"
 """Stands in for DEFAULT, and for nothing else, where the hub says that DEFAULT doesn't exist."""
-DATA_SUFFIXES = (".json", ".jsonl", ".parquet")
 # JSON that describes a data set instead of being one; manifest.json is ours.
 NOT_DATA = {"manifest.json", "dataset_infos.json", "dataset_info.json", "dataset_dict.json", "state.json"}
 API_TIMEOUT_S = 30.0
 REMEDY = f"or set data.name: {SHIPPED_DATA}, which needs no network"
-
-
-class ManifestFile(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    name: str
-    """Path in the data set, with forward slashes."""
-    size: int
-    sha256: str
-
-
-class Manifest(BaseModel):
-    """manifest.json. A folder without a valid one is not a data set, whatever else lies in it."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    id: str
-    """The data set that was really fetched."""
-    fallback_from: str | None
-    """The id that was asked for, when the hub doesn't have it."""
-    requested_revision: str | None
-    commit: str
-    fetched_at: str
-    """UTC, ISO 8601."""
-    files: Annotated[tuple[ManifestFile, ...], Field(min_length=1)]
 
 
 @dataclass(frozen=True)
@@ -89,10 +61,10 @@ def download_dataset(name: str, *, revision: str | None = None, offline: bool = 
     for candidate in dict.fromkeys((folder, *(path.parent for path in sorted(home.glob("*/manifest.json"))))):
         manifest = read_manifest(candidate)
         if manifest and (candidate == folder or (manifest.id, manifest.commit) == (name, revision)):
-            damaged = _damaged(candidate, manifest)
-            if not damaged:
+            bad = damaged(candidate, manifest)
+            if not bad:
                 return _result(candidate, manifest)
-            log.warning("%s: not what the manifest says: %s", candidate, ", ".join(damaged))
+            log.warning("%s: not what the manifest says: %s", candidate, ", ".join(bad))
     if offline:
         raise SpecError(_offline(name, revision, folder))
     with _explained(name, revision, folder):
@@ -101,17 +73,9 @@ def download_dataset(name: str, *, revision: str | None = None, offline: bool = 
         folder.mkdir(parents=True, exist_ok=True)
         with WeakFileLock(home / f"{folder.name}.lock"):
             manifest = read_manifest(folder)
-            if manifest is None or _damaged(folder, manifest):
+            if manifest is None or damaged(folder, manifest):
                 manifest = _fetch(name, revision, folder, manifest)
     return _result(folder, manifest)
-
-
-def read_manifest(folder: Path) -> Manifest | None:
-    """Return the folder's manifest, or None where it is missing or not valid. Checks no file."""
-    try:
-        return Manifest.model_validate_json((folder / "manifest.json").read_bytes())
-    except (OSError, ValidationError):
-        return None
 
 
 def _result(folder: Path, manifest: Manifest) -> Downloaded:
@@ -119,23 +83,6 @@ def _result(folder: Path, manifest: Manifest) -> Downloaded:
         log.warning("%s IS NOT ON THE HUB (or is private): USING %s INSTEAD", manifest.fallback_from, manifest.id)
     files = tuple(folder / file.name for file in manifest.files)
     return Downloaded(folder, manifest.id, manifest.commit, manifest.fallback_from, files)
-
-
-def _damaged(folder: Path, manifest: Manifest) -> list[str]:
-    return [file.name for file in manifest.files if _digests(folder / file.name)[0] != file.sha256]
-
-
-def _digests(path: Path) -> tuple[str, str]:
-    """Return (sha256, git blob sha1) of a file; empty where it can't be read. The hub's ETag is one of the two."""
-    try:
-        with path.open("rb") as file:
-            sha256, git = hashlib.sha256(), hashlib.sha1(b"blob %d\0" % os.fstat(file.fileno()).st_size, usedforsecurity=False)
-            while block := file.read(1 << 20):
-                sha256.update(block)
-                git.update(block)
-    except OSError:
-        return "", ""
-    return sha256.hexdigest(), git.hexdigest()
 
 
 # Fetching -------------------------------------------------------------------------------------------------------------
@@ -234,7 +181,7 @@ def _fetch_file(used: str, commit: str, name: str, folder: Path) -> str:
     head = get_hf_file_metadata(url, endpoint=_endpoint(), retry_on_errors=True)
     if not head.etag or not re.fullmatch("[0-9a-f]{40}|[0-9a-f]{64}", head.etag):
         raise SpecError(f"{name}: {_host()} gives no hash (ETag) to check it by; set HF_ENDPOINT to a hub that does")
-    sums = _digests(folder / name)
+    sums = digests(folder / name)
     if head.etag in sums:
         return sums[0]
     partial = folder / ".partial" / head.etag
@@ -252,7 +199,7 @@ def _fetch_file(used: str, commit: str, name: str, folder: Path) -> str:
                 if isinstance(error, HfHubHTTPError) or error.errno is not None:
                     raise
                 log.warning("%s: %s", name, error)  # http_get's own complaint about the size; the hash decides
-        sums = _digests(partial)
+        sums = digests(partial)
         if head.etag in sums:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             partial.replace(folder / name)

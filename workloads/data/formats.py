@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ncdemo.spec import SpecError
-from workloads.data.download_dataset import DATA_SUFFIXES, read_manifest
+from workloads.data.manifest import DATA_SUFFIXES, read_manifest
 
 log = logging.getLogger(__name__)
 

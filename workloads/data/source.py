@@ -8,9 +8,10 @@ from pathlib import Path
 from ncdemo.spec.base import SpecError
 from ncdemo.spec.common import SHIPPED_DATA
 from ncdemo.spec.train import Data
-from workloads.data.download_dataset import DATA_SUFFIXES, download_dataset
+from workloads.data.download_dataset import download_dataset
 from workloads.data.formats import Example, load_examples, split, to_example
 from workloads.data.jobs_task import generate
+from workloads.data.manifest import DATA_SUFFIXES
 
 SHIPPED_TRAIN, SHIPPED_HELD_OUT = 4000, 500
 
