@@ -23,8 +23,8 @@ INTERNAL = {
     "workloads/data/download_dataset.py": "{} (HF_HUB_OFFLINE is set)",  # after _offline's own remedy
 }
 """Messages that reach no user as they stand."""
-MORE = {"no process is on record", "{} answers {}", "{} does not answer ({})"}
-"""The first is one of run_folder.py's too; the others are the gateway's, and who asks it says what becomes of the figures."""
+MORE = {"no process is on record", "{} answers {}", "{} does not answer ({})", "{} asked for a pause", "{} of {} points were not taken"}
+"""The first is one of run_folder.py's too; the others are where figures go, and who sends them says what becomes of these."""
 
 
 def template(node: ast.AST) -> str:

@@ -69,7 +69,7 @@ def test_what_a_job_sets_is_what_the_image_sets() -> None:
     from ncdemo.infra.job_plan import environment
 
     run = load_stack(ROOT / "stacks" / "Pulumi.aks-dev.yaml").jobs[0]
-    job = environment(run, "job", "master")
+    job = environment(run, "job", "master", "eastus")
     env = dict(word.partition("=")[::2] for word in shlex.split(ONE_LINE["ENV"]))
     both = env.keys() & job.keys()
     assert {"HOME", "HF_HOME", NCDEMO_RUNS} <= both

@@ -107,7 +107,10 @@ def test_what_is_refused_for_good_is_dropped_and_said_without_the_key(train_run,
     with breeze.Breeze(fail=[(400, {})]) as azure:
         batches, sender = Batches(tmp_path, azure.connection), AzureMonitor(azure.connection, "key")
         kept(train_run("a"), batches)
-        with pytest.raises(Refused, match=r"^Azure Monitor \(http://127\.0\.0\.1:\d+\) refuses the points: 400$"):
+        with pytest.raises(
+            Refused,
+            match=rf"^Azure Monitor \(http://127\.0\.0\.1:\d+\) refuses the points: 400; check that the resource of {VARIABLE} is still there$",
+        ):
             batches.send(sender, within_s=5)
         assert batches.waiting() == []
         kept(train_run("b"), batches)
@@ -247,7 +250,8 @@ def test_what_is_no_connection_string_is_said_without_it(text, train_run, ncdemo
     done = ncdemo("metrics", "export", train_run("x"), "--azure-monitor", "key", **{VARIABLE: text})
     assert done.returncode == 2
     assert (
-        done.stderr == f"Error: {VARIABLE}: is no connection string; its form is InstrumentationKey=<uuid>;IngestionEndpoint=https://...\n"
+        done.stderr
+        == f"Error: {VARIABLE}: is no connection string; set it to one of the form InstrumentationKey=<uuid>;IngestionEndpoint=https://...\n"
     )
 
 
@@ -256,7 +260,7 @@ def test_without_a_connection_string_or_the_extra_one_line_says_what_to_do(breez
         connection_string()
     monkeypatch.setenv(VARIABLE, breeze.connection("https://a.b"))
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(SpecError, match=r"exporter isn't installed; scripts/setup_env\.sh --extra azure-monitor"):
+    with pytest.raises(SpecError, match=r"exporter isn't installed; run scripts/setup_env\.sh --extra azure-monitor"):
         connection_string()
     monkeypatch.undo()
     with running(tmp_path / "runs" / "r"):

@@ -45,13 +45,17 @@ def connection_string() -> str:
     if not (found := os.environ.get(VARIABLE, "").strip().rstrip(";")):
         raise SpecError(f"{VARIABLE} is not set; copy it from the overview of your Application Insights resource")
     if not FORM.fullmatch(found):
-        raise SpecError(f"{VARIABLE}: is no connection string; its form is InstrumentationKey=<uuid>;IngestionEndpoint=https://...")
+        raise SpecError(
+            f"{VARIABLE}: is no connection string; set it to one of the form InstrumentationKey=<uuid>;IngestionEndpoint=https://..."
+        )
     try:
         installed = importlib.util.find_spec("azure.monitor.opentelemetry.exporter") is not None
     except ModuleNotFoundError:
         installed = False
     if not installed:
-        raise SpecError("Azure Monitor's exporter isn't installed; scripts/setup_env.sh --extra azure-monitor, beside the extras you have")
+        raise SpecError(
+            "Azure Monitor's exporter isn't installed; run scripts/setup_env.sh --extra azure-monitor, beside the extras you have"
+        )
     return found
 
 
@@ -132,7 +136,7 @@ class AzureMonitor:
             raise Unreachable(f"{self.shown}: {f'no token of an Azure identity ({why})' if why else 'does not answer'}")
         if answer.status in LATER or answer.status >= 500:
             raise Unreachable(f"{self.shown} answers {answer.status}")
-        raise Refused(f"{self.shown} refuses the points: {answer.status}")
+        raise Refused(f"{self.shown} refuses the points: {answer.status}; check that the resource of {VARIABLE} is still there")
 
     def _rest(self, text: str) -> list[int]:
         errors = [(one["index"], one["statusCode"]) for one in json.loads(text).get("errors", ())]
