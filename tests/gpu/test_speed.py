@@ -23,7 +23,7 @@ from ncdemo.spec.peaks import peak_flops_per_s  # noqa: E402
 from ncdemo.spec.result import FastPath, RunRecord  # noqa: E402
 from workloads.data.packing import Batch, pack  # noqa: E402
 from workloads.data.tokens import TokenExample  # noqa: E402
-from workloads.training.core import layers  # noqa: E402
+from workloads.training.core import attention, layers  # noqa: E402
 from workloads.training.core.attention import PACKED, register  # noqa: E402
 from workloads.training.core.fit import _optimizer  # noqa: E402
 from workloads.training.core.head import Head, logits_bytes  # noqa: E402
@@ -121,6 +121,20 @@ def test_packed_examples_are_what_they_are_alone(model: Any, dtype: Any, toleran
     other = [TokenExample([(i + 1) % WORDS for i in given[0].ids], given[0].is_target), *given[1:]]
     behind = len(given[0].ids)
     torch.testing.assert_close(logits(pack(other))[behind:], together[behind:], rtol=tolerance, atol=tolerance * alone.abs().max().item())
+
+
+@pytest.mark.skipif(
+    not torch.cuda.is_available() or torch.cuda.get_device_capability() < (8, 0), reason="flash attention needs capability 8.0"
+)
+def test_a_packed_row_is_one_call_in_16_bits_and_its_loss_that_of_segments(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    batch = pack(examples())
+    ran = kernels(lambda: measure(model, batch))
+    assert "varlen_attn" in ran
+    loss, gradients, _ = measure(model, batch)
+    monkeypatch.setattr(attention, "whole_row", lambda value, dropout: False)
+    segments, theirs, _ = measure(model, batch)
+    assert loss == pytest.approx(segments, rel=1e-3)
+    same_gradients(gradients, theirs, 0.02)
 
 
 def test_chunked_cross_entropy(model: Any) -> None:

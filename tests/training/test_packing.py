@@ -1,6 +1,7 @@
 """Packing: nothing lost, nothing seen twice, and no example sees another."""
 
 import random
+from itertools import pairwise
 
 import pytest
 
@@ -8,6 +9,7 @@ torch = pytest.importorskip("torch", reason="needs the train extra")
 
 from workloads.data.packing import IGNORED, epoch_rows, pack, pack_rows, pad  # noqa: E402
 from workloads.data.tokens import TokenExample  # noqa: E402
+from workloads.training.core import attention  # noqa: E402
 from workloads.training.core.attention import PACKED, register  # noqa: E402
 from workloads.training.core.loss import loss_sum  # noqa: E402
 
@@ -77,6 +79,57 @@ def test_packed_padded_and_alone_give_the_same_loss_and_gradient(model) -> None:
     for loss, gradient in (packed, padded, eager):
         assert loss == pytest.approx(alone[0], rel=1e-5)
         torch.testing.assert_close(gradient, alone[1], rtol=1e-3, atol=1e-5)
+
+
+def test_a_row_in_one_call_is_what_its_segments_are(model, monkeypatch) -> None:
+    """On a GPU torch's kernel gets these arguments; its stand-in here does what torch documents of them."""
+    items, calls = examples(9), []
+
+    def stand_in(query, key, value, borders, borders_k, longest, longest_k, *, scale, window_size, enable_gqa):
+        assert (window_size, longest_k) == ((-1, 0), longest), "causal, within each segment"
+        assert borders is borders_k
+        assert longest == max(b - a for a, b in pairwise(borders.tolist()))
+        calls.append(query.shape)
+        return torch.cat([
+            torch.nn.functional.scaled_dot_product_attention(
+                *(x[a:b].transpose(0, 1)[None] for x in (query, key, value)), is_causal=True, scale=scale, enable_gqa=enable_gqa
+            )[0].transpose(0, 1)
+            for a, b in pairwise(borders.tolist())
+        ])  # fmt: skip
+
+    def measure():
+        model.set_attn_implementation(PACKED)
+        model.zero_grad()
+        total = loss_sum(model, pack(items), CPU)
+        total.backward()
+        return total.item(), torch.cat([p.grad.flatten().clone() for p in model.parameters()])
+
+    segments = measure()
+    monkeypatch.setattr(attention, "whole_row", lambda value, dropout: True)
+    monkeypatch.setattr(attention, "varlen_attn", stand_in)
+    whole = measure()
+    assert (
+        calls
+        == [(sum(len(e.ids) for e in items), model.config.num_attention_heads, model.config.head_dim)] * model.config.num_hidden_layers
+    )
+    assert whole[0] == pytest.approx(segments[0], rel=1e-5)
+    torch.testing.assert_close(whole[1], segments[1], rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("device", "dtype", "width", "dropout"),
+    [("cpu", "bfloat16", 64, 0.0), ("cuda", "float32", 64, 0.0), ("cuda", "bfloat16", 60, 0.0), ("cuda", "bfloat16", 512, 0.0),
+     ("cuda", "bfloat16", 64, 0.1)],
+)  # fmt: skip
+def test_what_the_kernel_does_not_take_goes_segment_by_segment(device, dtype, width, dropout, monkeypatch) -> None:
+    class Value:
+        is_cuda, shape = device == "cuda", (1, 2, 3, width)
+
+    Value.dtype, Value.device = getattr(torch, dtype), device
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (9, 0))
+    assert not attention.whole_row(Value, dropout)
+    Value.is_cuda, Value.dtype, Value.shape = True, torch.bfloat16, (1, 2, 3, 64)
+    assert attention.whole_row(Value, 0.0)
 
 
 def test_changing_one_packed_example_changes_no_other(model) -> None:

@@ -33,6 +33,11 @@ class Batch:
     target_tokens: int
     examples: int
 
+    @property
+    def longest(self) -> int | None:
+        """Tokens of the longest packed example; None when padded."""
+        return None if self.cu_seq_lens is None else int(self.cu_seq_lens.diff().max())
+
 
 def pack_rows(lengths: Sequence[int], order: Sequence[int], max_seq_len: int) -> list[list[int]]:
     """Group examples, in order, into rows of at most max_seq_len tokens; every example is in exactly one row."""

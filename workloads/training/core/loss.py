@@ -36,7 +36,7 @@ def _kept(batch: Batch, device: torch.device) -> tuple[torch.Tensor, torch.Tenso
 
 
 def _call(model: Any, batch: Batch, device: torch.device, keep: torch.Tensor) -> torch.Tensor:
-    extra = {} if batch.cu_seq_lens is None else {"cu_seq_lens_q": batch.cu_seq_lens.to(device)}
+    extra = {} if batch.cu_seq_lens is None else {"cu_seq_lens_q": batch.cu_seq_lens.to(device), "max_length_q": batch.longest}
     mask = None if batch.attention_mask is None else batch.attention_mask.to(device)
     out = model(
         input_ids=batch.input_ids.to(device),
