@@ -53,6 +53,7 @@ def ours(folder: Path) -> dict[str, Any]:
     from workloads.training.accelerate.__main__ import Accelerate
     from workloads.training.core.main import run_rank
 
+    folder.mkdir()
     (folder / "spec.yaml").write_text(dump_spec(spec()))
     sys.argv = ["ours", "--run", str(folder)]
     run_rank(Accelerate)
