@@ -5,11 +5,13 @@
 
 Options are the `--names` in calls of add_argument, Arg and click.option, in `aliases` lists, and the fields of SGLang's (`name: A[...]`)
 and vLLM's (`class FrontendArgs`) argument classes. Signatures are of what our adapters call and of the bodies they send: parameters of
-functions, fields of classes. A renewed golden shows what the new version renamed; the tests then hold our commands to it.
+functions, fields of classes. Metrics are the names of the engine's own Prometheus figures,
+without `_total`. A renewed golden shows what the new version renamed; the tests then hold our commands to it.
 """
 
 import ast
 import json
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,6 +30,7 @@ SIGNATURES = {
     ),
 }  # fmt: skip
 """Engine -> FILE:NAME below the folder of its package."""
+METRIC = re.compile(r"(?:vllm|sglang|lmdeploy):[a-z0-9_]+")
 GOLDEN = Path(__file__).resolve().parent.parent / "tests" / "golden" / "engine_args"
 
 
@@ -43,6 +46,13 @@ def options(source: str) -> Iterator[str]:
             fields = [f for f in node.body if isinstance(f, ast.AnnAssign) and isinstance(f.target, ast.Name)]
             whole = node.name.endswith("FrontendArgs")
             yield from ("--" + f.target.id.replace("_", "-") for f in fields if whole or _is_argument(f.annotation))
+
+
+def metrics(source: str) -> Iterator[str]:
+    """Yield the names of Prometheus metrics that a module defines, without the _total that its client adds."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and METRIC.fullmatch(node.value):
+            yield node.value.removesuffix("_total")
 
 
 def signature(source: str, name: str) -> list[str]:
@@ -65,6 +75,12 @@ def signatures(engine: str, package: Path) -> dict[str, list[str]]:
     return found
 
 
+def package_metrics(engine: str, package: Path) -> list[str]:
+    """Return the names of an engine's own metrics, from the folder of its package."""
+    sources = (file.read_text(encoding="utf-8") for file in package.rglob("*.py"))
+    return sorted({name for text in sources if f"{engine}:" in text for name in metrics(text)})
+
+
 def _package(path: Path) -> Path:
     """Return the outermost folder around a path that is a package."""
     folders = [p for p in (path, *path.parents) if (p / "__init__.py").is_file()]
@@ -85,6 +101,8 @@ def main() -> None:
     found = sorted({name for file in files for name in options(file.read_text(encoding="utf-8"))})
     GOLDEN.mkdir(parents=True, exist_ok=True)
     golden = {"version": version, "options": found}
+    if engine in SIGNATURES:
+        golden["metrics"] = package_metrics(engine, _package(Path(paths[0]).resolve()))
     if engine in SIGNATURES:
         golden["signatures"] = signatures(engine, _package(Path(paths[0]).resolve()))
     (GOLDEN / f"{engine}.json").write_text(json.dumps(golden, indent=1) + "\n")

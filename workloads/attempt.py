@@ -14,7 +14,7 @@ from ncdemo.spec.job import NCDEMO_JOB
 from ncdemo.spec.ledger import CELLS_FILE
 from ncdemo.spec.load import dump_spec
 from ncdemo.spec.result import RunRecord
-from ncdemo.spec.run_folder import EVICTED_FILE, EXIT_FILE, note_process
+from ncdemo.spec.run_folder import ENGINES_FILE, EVICTED_FILE, EXIT_FILE, note_process
 from ncdemo.spec.train import TrainSpec
 from workloads.run import LOG_FORMAT, Run, write_json
 
@@ -47,7 +47,7 @@ def begin(folder: Path, spec: TrainSpec | BenchSpec) -> None:
     before = read_record(folder)
     kept = {"samples.jsonl"} if isinstance(spec, TrainSpec) else set()
     if before and before.kind == "bench" and before.spec_hash == spec.spec_hash():
-        kept = {"samples.jsonl", "requests.jsonl", CELLS_FILE}
+        kept = {"samples.jsonl", "requests.jsonl", CELLS_FILE, ENGINES_FILE}
     for old in [*folder.glob("*.json"), *folder.glob("*.jsonl"), folder / EXIT_FILE, folder / EVICTED_FILE]:
         if old.name not in kept:
             old.unlink(missing_ok=True)

@@ -82,8 +82,21 @@ def figures(run: Watched, *, curve: bool = True) -> Rows:
         yield "held-out loss", first if first == last else f"{first} -> {last}"
     for engine, counts in run.requests.items():
         yield f"{engine} requests", f"{counts[True]:,}" + (f", {counts[False]:,} failed" if counts[False] else "")
+    if run.running:
+        for engine, said in run.engines.items():
+            if queue := ", ".join(_queue(said)):
+                yield f"{engine} engine", queue
     if run.running and run.output_tokens_per_s:
         yield "output tokens/s", f"{number(run.output_tokens_per_s, 3)} (last 30 s)" if curve else number(run.output_tokens_per_s, 3)
+
+
+def _queue(said: dict[str, Any]) -> Iterator[str]:
+    """Yield what an engine said of itself when it was last asked."""
+    for name, words in (("running", "running"), ("waiting", "waiting")):
+        if said.get(name) is not None:
+            yield f"{number(said[name], 3)} {words}"
+    if said.get("kv_cache_used") is not None:
+        yield f"key-value cache {percent(said['kv_cache_used'])}"
 
 
 def machine(sample: dict[str, Any]) -> Rows:

@@ -1,6 +1,6 @@
 """When two cells may be compared, and what a comparison says. The rules are those of docs/measurement.md."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import comb
 from statistics import median
@@ -27,6 +27,7 @@ def flags(cell: Cell) -> list[str]:
         found.append(f"output tokens differ from what was asked for{of}")
     if cell.equal_prompt_tokens is False:
         found.append("the server counted other prompt tokens than it was sent")
+    found += _by_its_own_count(cell)
     if cell.token_agreement is not None and cell.token_agreement < AGREEMENT_FLOOR:
         found.append(f"only {cell.token_agreement * 100:.1f} % of tokens agree with the first engine")
     if cell.client and cell.client.headroom is not None and cell.client.headroom < HEADROOM_FLOOR:
@@ -38,6 +39,17 @@ def flags(cell: Cell) -> list[str]:
     if cell.gates and cell.gates.prefix_cache == "on":
         found.append("a prefix cache was on and could not be emptied before the cell")
     return found
+
+
+def _by_its_own_count(cell: Cell) -> Iterator[str]:
+    """Yield where the engine's own counters contradict what the client saw."""
+    own, ours = cell.counted, cell.output_tokens
+    # Engines may or may not count the last token of a request.
+    exact = own is not None and bool(cell.asked_output_tokens) and not cell.failed
+    if exact and own and own.output_tokens is not None and ours and abs(own.output_tokens - ours) > cell.requests:
+        yield f"the engine counted {own.output_tokens:,} output tokens where {ours:,} arrived: it may have been loaded by others too"
+    if own and own.cached_prompt_tokens and cell.gates and not cell.gates.prefix_reuse:
+        yield f"{own.cached_prompt_tokens:,} prompt tokens came from a prefix cache, by the engine's own count"
 
 
 @dataclass(frozen=True)

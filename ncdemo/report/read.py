@@ -4,6 +4,7 @@ run = read_run(Path("runs/demo"))
 """
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,12 @@ from ncdemo.report.requests import CellKey, Latencies, to_latencies
 from ncdemo.report.samples import Telemetry, to_telemetry
 from ncdemo.spec import SpecError
 from ncdemo.spec.result import SCHEMA_VERSION, EvalRecord, RunRecord
+from ncdemo.spec.result_bench import subject_of
+from ncdemo.spec.run_folder import ENGINES_FILE
 
 # Without the first two a step cannot be drawn.
 STEP = ("step", "end_s", "loss", "learning_rate", "grad_norm", "tokens_per_s", "tokens", "step_time_s")
+ENGINE = ("time_s", "running", "waiting", "kv_cache_used")
 FILES = ("result.json", "spec.yaml", "environment.json", "steps.jsonl", "evals.jsonl", "requests.jsonl", "samples.jsonl")
 
 
@@ -36,6 +40,8 @@ class Run:
     steps: Columns = field(default_factory=dict)
     evals: list[EvalRecord] = field(default_factory=list)
     cells: dict[CellKey, Latencies] = field(default_factory=dict)
+    engines: dict[str, Columns] = field(default_factory=dict)
+    """Engine with its variant -> what it said of itself, over time."""
     telemetry: Telemetry | None = None
     problems: list[str] = field(default_factory=list)
     label: str = ""
@@ -64,11 +70,20 @@ def read_run(path: Path) -> Run:
     run.steps = to_columns(records(path / "steps.jsonl", run.problems), STEP, needed=2)
     run.evals = _evals(path, run.problems)
     run.cells = to_latencies(records(path / "requests.jsonl", run.problems), run.problems)
+    run.engines = _engines(records(path / ENGINES_FILE, run.problems))
     run.telemetry = to_telemetry(records(path / "samples.jsonl", run.problems))
     run.kind = _kind(run)
     expected = ["samples.jsonl", "steps.jsonl" if run.kind == "train" else "requests.jsonl"] if run.kind else ["samples.jsonl"]
     run.problems += [f"{name} is absent." for name in expected if not (path / name).exists()]
     return run
+
+
+def _engines(batches: Iterable[list[dict[str, Any]]]) -> dict[str, Columns]:
+    found: dict[str, list[dict[str, Any]]] = {}
+    for batch in batches:
+        for said in batch:
+            found.setdefault(subject_of(str(said.get("engine")), said.get("variant")), []).append(said)
+    return {subject: to_columns([said], ENGINE) for subject, said in found.items()}
 
 
 def _check(path: Path) -> None:

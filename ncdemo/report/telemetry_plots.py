@@ -14,7 +14,12 @@ from ncdemo.report.show import byte_unit
 
 HEIGHT, GAP = 66, 30
 SLOWED = "GPU slowed down by heat or hardware"
-SHARES = ("CPU busy, all cores (%)", "GPU utilisation (%)")
+ENGINE = (
+    ("Requests waiting, as the engine says", "waiting", 1),
+    ("Requests running, as the engine says", "running", 1),
+    ("Key-value cache used (%)", "kv_cache_used", 100),
+)
+SHARES = ("Key-value cache used (%)", "CPU busy, all cores (%)", "GPU utilisation (%)")
 HOST = (
     ("CPU busy, all cores (%)", ("cpu_pct",), ("",)),
     ("CPU of the run, 100 per core (%)", ("process_cpu_pct",), ("",)),
@@ -42,7 +47,7 @@ class Panel:
 
 def telemetry_plot(run: Run, colours: dict[str, int]) -> Plot | None:
     """Draw one run's time line, for wide and for narrow pages; None when there is nothing over time."""
-    stack = _work(run) + _machine(run)
+    stack = _work(run) + _queues(run, colours) + _machine(run)
     windows = [(key, cell.start_s, cell.end_s) for key, cell in run.cells.items() if cell.start_s is not None and cell.end_s is not None]
     if not stack and not windows:
         return None
@@ -82,6 +87,15 @@ def _work(run: Run) -> list[Panel]:
         x, y = np.array(evals).T
         found[0].lines.append(Line("held-out", x, y, 1, dots=True))
     return found
+
+
+def _queues(run: Run, colours: dict[str, int]) -> list[Panel]:
+    """Return a panel per figure that an engine told of itself and that was ever more than nothing."""
+    found = []
+    for title, field, scale in ENGINE:
+        said = {subject: (it["time_s"], it[field]) for subject, it in run.engines.items() if np.nansum(it[field])}
+        found.append(Panel(title, [_line(name, x, y * scale, colours.get(name, 0)) for name, (x, y) in said.items()]))
+    return [panel for panel in found if panel.lines]
 
 
 def _machine(run: Run) -> list[Panel]:

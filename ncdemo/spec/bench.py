@@ -101,6 +101,9 @@ class BenchSpec(Spec):
     """Share of the GPU's memory each engine may take; engines stay loaded side by side while their shares fit in 1."""
     prices: Prices | None = None
     """The node's price, for USD per million tokens (null: not computed)."""
+    engine_metrics_every_s: float = Field(default=5.0, ge=0, le=3600)
+    """Seconds between two looks at the queue of an engine's server while a cell is measured; each costs the server some milliseconds.
+    0: only before and after each cell."""
     telemetry: Telemetry = Telemetry()
     """What is sampled and logged beside it."""
 

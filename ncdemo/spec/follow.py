@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from ncdemo.spec.base import SpecError
 from ncdemo.spec.result import RunRecord
+from ncdemo.spec.run_folder import ENGINES_FILE
 
 TAIL_BYTES = 1 << 16
 """Longer than any sample: 16 GPUs take 10 kB."""
@@ -125,6 +126,8 @@ class RunState:
         """Engine -> whether it went well -> how many."""
         self.sample: dict[str, Any] = {}
         """The last Sample."""
+        self.engines: dict[str, dict[str, Any]] = {}
+        """Engine -> its newest EngineSample."""
         self.xids: dict[tuple[int, int], int] = {}
         """GPU and XID -> how many."""
         self.progress_s = 0.0
@@ -132,6 +135,7 @@ class RunState:
         self._steps = Follow(folder / "steps.jsonl", self.forget_steps)
         self._evals = Follow(folder / "evals.jsonl")
         self._requests = Follow(folder / "requests.jsonl", self.forget_requests)
+        self._engines = Follow(folder / ENGINES_FILE)
         self._xids = Follow(folder / "samples.jsonl", self.xids.clear, only=XID)
 
     def forget_steps(self) -> None:
@@ -152,6 +156,8 @@ class RunState:
             self._reached(evaluation.get("end_s"))
         for request in self._requests.new():
             self.on_request(request)
+        for sample in self._engines.new():
+            self.engines[str(sample.get("engine"))] = sample
         for sample in self._xids.new():
             self.on_xids(sample)
         self.sample = last_sample(self.folder / "samples.jsonl") or self.sample

@@ -1,8 +1,8 @@
 """The one result schema: what a run directory holds, with units and definitions. Not measured is None.
 
 A run directory has spec.yaml, environment.json, result.json (RunRecord), and as JSON Lines steps.jsonl (StepRecord),
-evals.jsonl (EvalRecord), requests.jsonl (RequestRecord), samples.jsonl (Sample), cells.jsonl (LedgerHead, then LedgerEntry
-per finished cell of a benchmark); log.txt and, after training, model/.
+evals.jsonl (EvalRecord), requests.jsonl (RequestRecord), samples.jsonl (Sample), engines.jsonl (EngineSample), cells.jsonl
+(LedgerHead, then LedgerEntry per finished cell of a benchmark); log.txt and, after training, model/.
 """
 
 from typing import Literal

@@ -15,6 +15,7 @@ from pathlib import Path
 RESULT_FILE = "result.json"
 LOG_FILE = "log.txt"
 SPEC = "spec.yaml"
+ENGINES_FILE = "engines.jsonl"
 EXIT_FILE = ".exit"
 """Exit codes of ranks that failed, one a line; see NCDEMO_EXIT_FILE."""
 EVICTED_FILE = ".evicted"

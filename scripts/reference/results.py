@@ -11,6 +11,7 @@ RECORDS = {
     "steps.jsonl": result.StepRecord,
     "evals.jsonl": result.EvalRecord,
     "requests.jsonl": result_bench.RequestRecord,
+    "engines.jsonl": result_bench.EngineSample,
     "samples.jsonl": result.Sample,
     "cells.jsonl": result_bench.LedgerEntry,
 }

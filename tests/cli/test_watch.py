@@ -173,6 +173,7 @@ def test_a_benchmark_shows_its_cells_and_requests(bench_run) -> None:
     assert re.search(r"vllm requests +63, 1 failed\n", shown)
     assert re.search(r"vllm +concurrency 8 +0 +[\d,.]+ +[\d,.]+ ms +[\d,.]+ ms +[\d.]+ +1\n", shown)
     assert "output tokens/s" in shown
+    assert re.search(r"vllm engine +0 running, 0 waiting, key-value cache 0(\.0)? %\n", shown)
     assert "5 of 8 cells" in line(run)
 
 

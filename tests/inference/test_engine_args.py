@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from ncdemo.spec.result_bench import EngineSample
 from workloads.inference import frameworks
 from workloads.inference.frameworks.base import Params, Prompt, Settings
 from workloads.inference.load.plan import Target, body
+from workloads.inference.servers.watch import COUNTERS
 
 ROOT = Path(__file__).resolve().parents[2]
 GOLDEN = ROOT / "tests" / "golden" / "engine_args"
@@ -66,6 +68,7 @@ def test_the_golden_of_the_installed_vllm_is_true() -> None:
     files = ("engine/arg_utils.py", "entrypoints/launchers/cli_args.py", "utils/argparse_utils.py")
     assert sorted({name for f in files for name in options((package / f).read_text())}) == golden["options"]
     assert script["signatures"]("vllm", package) == golden["signatures"]
+    assert script["package_metrics"]("vllm", package) == golden["metrics"]
 
 
 @pytest.mark.parametrize("engine", COMMANDS)
@@ -85,6 +88,18 @@ def test_every_field_of_a_request_is_the_engines(engine: str, temperature: float
     if engine == "lmdeploy":
         assert target.path == "/generate"
         assert (sent["temperature"], sent["top_k"]) == ((1.0, 1) if temperature == 0 else (0.7, 0))
+
+
+@pytest.mark.parametrize("engine", COMMANDS)
+def test_every_figure_that_is_read_is_the_engines(engine: str) -> None:
+    how = importlib.import_module(frameworks.ENGINES[engine][0]).serve("M", SETTINGS, 8123)
+    golden = json.loads((GOLDEN / f"{engine}.json").read_text())
+    read = dict(how.figures)
+    assert {name.removesuffix("_total") for name in read.values()} <= set(golden["metrics"])
+    assert {"running", "waiting", "kv_cache_used", "prompt_tokens", "output_tokens", "cached_prompt_tokens"} <= set(read)
+    assert set(read) <= set(EngineSample.model_fields)
+    assert all(name.startswith(how.metrics_prefix) for name in read.values())
+    assert {ours for ours, theirs in read.items() if theirs.endswith("_total")} <= set(COUNTERS)
 
 
 @pytest.mark.parametrize("engine", ["vllm", "sglang", "lmdeploy"])

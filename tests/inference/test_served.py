@@ -12,7 +12,7 @@ import pytest
 from ncdemo.report.fairness import flags
 from ncdemo.spec import BenchSpec, dump_spec
 from ncdemo.spec.result import RunRecord
-from ncdemo.spec.result_bench import Cell, PromptRows, RequestRecord
+from ncdemo.spec.result_bench import Cell, EngineSample, PromptRows, RequestRecord
 from workloads.inference.load.canned.faults import FAULTS
 
 SPEC = {
@@ -84,6 +84,22 @@ def test_loads_lengths_and_what_the_client_did(swept: Callable[..., Swept]) -> N
     gaps = [r.scheduled_s for r in done.requests if r.setting.startswith("constant") and r.repeat == 0]
     assert gaps[-1] - gaps[0] == pytest.approx(23 / 60)
     assert (done.folder / "servers" / "echo-canned-auto-tp1" / "server.log").is_file()
+
+
+def test_the_engines_own_count_is_beside_ours(swept: Callable[..., Swept]) -> None:
+    done = swept(arrivals={"rates_rps": [30], "process": "constant"}, concurrency=[4], engine_metrics_every_s=0.1)
+    assert done.code == 0, done.said
+    closed, constant = done.cells
+    for cell in (closed, constant):
+        prompts = sum(r.prompt_tokens for r in done.requests if r.setting == cell.setting)
+        assert (cell.counted.output_tokens, cell.counted.prompt_tokens) == (cell.output_tokens, prompts)
+        assert not [flag for flag in flags(cell) if "count" in flag]
+    assert constant.counted.looks >= 4, "24 requests at 30 a second take 0.8 s"
+    assert constant.counted.running_max is not None
+    told = [EngineSample.model_validate_json(line) for line in (done.folder / "engines.jsonl").read_text().splitlines()]
+    assert len(told) >= 2 * 3 + constant.counted.looks, "before and after each cell, and the warm-up"
+    window = [one for one in told if constant.start_s < one.time_s < constant.start_s + constant.window_s]
+    assert len(window) == pytest.approx(constant.counted.looks, abs=1)
 
 
 def test_a_trace_is_replayed_with_its_own_lengths(swept: Callable[..., Swept], tmp_path: Path) -> None:

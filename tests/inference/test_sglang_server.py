@@ -92,7 +92,17 @@ def test_what_does_not_fit_is_its_own_failure(running: Running) -> None:
 
 def test_killed_in_mid_stream_every_request_says_so(running: Running, prompts: list[Prompt]) -> None:
     """The last of the module's: the server is gone afterwards."""
-    killer = threading.Timer(2.0, lambda: [os.kill(p.pid, 9) for p in running.family if p.is_running()])
+    begun = running.counted("sglang:time_to_first_token_seconds_count")
+
+    def kill() -> None:
+        deadline = time.monotonic() + 60
+        while running.counted("sglang:time_to_first_token_seconds_count") < begun + 3 and time.monotonic() < deadline:
+            time.sleep(0.05)
+        for process in running.family:
+            if process.is_running():
+                os.kill(process.pid, 9)
+
+    killer = threading.Thread(target=kill)
     killer.start()
     answers = running.ask(prompts, 200)
     killer.join()

@@ -59,6 +59,8 @@ def test_a_benchmark_has_a_group_per_engine(bench_run, gateway, scrape):
     middle = sum(cell["output_tokens_per_s"] for cell in cells) / 2
     (load,) = {dict(labels)["load"] for name, labels in seen if name == "ncdemo_bench_ttft_seconds" and dict(labels)["load"].endswith("8")}
     assert of(seen, "ncdemo_bench_output_tokens_per_second", engine="vllm", load=load) == [pytest.approx(middle)]
+    assert of(seen, "ncdemo_bench_engine_waiting_requests", engine="vllm", model="smollm2-135m-instruct") == [0]
+    assert not of(seen, "ncdemo_bench_engine_waiting_requests", engine="transformers"), "it has no server that could tell"
     assert of(seen, "ncdemo_bench_itl_seconds", engine="vllm", load=load, percentile="p50")[0] > 0
     assert of(seen, "ncdemo_bench_ttft_seconds", percentile="p99") == [], "too few requests bound it"
     assert of(seen, "ncdemo_host_cpu_busy_ratio") != []

@@ -13,7 +13,7 @@ import pytest
 from ncdemo.spec import BenchSpec, TrainSpec, dump_spec, parse_spec
 from ncdemo.spec.record import Record
 from ncdemo.spec.result import EvalRecord, GpuSample, RunRecord, Sample, StepRecord, TrainResult
-from ncdemo.spec.result_bench import BenchResult, Cell, Distribution, RequestRecord
+from ncdemo.spec.result_bench import BenchResult, Cell, Distribution, EngineSample, RequestRecord
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 ENVIRONMENT = {
@@ -158,7 +158,7 @@ def bench_run(tmp_path: Path) -> Make:
     """Make a benchmark of 2 engines x 2 concurrencies; requests have raw stamps, cells sum them up."""
 
     def make(name: str = "bench", *, repeats: int = 2, requests: int = 16, flaw: bool = False, **changes: Any) -> Path:
-        noise, now, cells, found = random.Random(3), 12.0, [], []
+        noise, now, cells, found, told = random.Random(3), 12.0, [], [], []
         for repeat in range(repeats):
             for load in (1, 8):
                 for engine, pace in (("transformers", 0.045), ("vllm", 0.016)):
@@ -166,6 +166,8 @@ def bench_run(tmp_path: Path) -> Make:
                     if flaw and (engine, load, repeat) == ("vllm", 8, 0):
                         mine[3] = mine[3].model_copy(update=FAILED)
                     found += mine
+                    if engine == "vllm":
+                        told += _told(load, now, max(max(r.chunk_s, default=0) for r in mine))
                     cells.append(_cell(mine, engine, load, repeat, 0.62 if flaw and engine == "vllm" else 1.0))
                     now = max(max(r.chunk_s, default=0) for r in mine) + 1
         result = BenchResult(
@@ -180,10 +182,20 @@ def bench_run(tmp_path: Path) -> Make:
         fields |= {"started_at": "2026-01-02T04:00:00.000+00:00", "duration_s": now, "bench": result}
         folder = write_run(tmp_path / "runs" / name, spec, RunRecord.model_validate(fields | changes), ENVIRONMENT)
         write_lines(folder / "requests.jsonl", found)
+        write_lines(folder / "engines.jsonl", told)
         write_lines(folder / "samples.jsonl", samples(now, 9))
         return folder
 
     return make
+
+
+def _told(load: int, start: float, end: float) -> list[EngineSample]:
+    """Return what an engine says of itself while it answers `load` requests at once and works on six of them at most."""
+    who = {"engine": "vllm", "model": "smollm2-135m-instruct"}
+    idle = {"running": 0, "waiting": 0, "kv_cache_used": 0.0}
+    busy = {"running": min(load, 6), "waiting": max(0, load - 6), "kv_cache_used": 0.09 * load}
+    looks = [(start - 0.1, idle), *((start + (end - start) * part, busy) for part in (0.2, 0.5, 0.8)), (end + 0.1, idle)]
+    return [EngineSample(time_s=at_s, **who, **said) for at_s, said in looks]
 
 
 FAILED = {"ok": False, "error": "ReadTimeout: no answer in 60 s", "chunk_s": [], "chunk_tokens": [], "ttft_s": None, "e2e_s": None}

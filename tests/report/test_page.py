@@ -10,6 +10,8 @@ import pytest
 
 from ncdemo.report import write_report
 
+GATES = {"prompt_hash": "ab", "asked_tokens": "32 exactly", "temperature": 0.0, "precision": "bf16", "max_model_len": 2048}
+GATES |= {"memory_fraction": 0.4, "warmup_requests": 2, "prefix_cache": "off", "prefix_reuse": False}
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
@@ -152,6 +154,36 @@ def test_few_repeats_establish_nothing_and_enough_give_an_interval(bench_run, tm
     _, enough = page([bench_run("enough", repeats=6)], tmp_path)
     assert "not established" not in enough.text
     assert re.search(r"vllm / transformers 2\.\d+ × 2\.\d+ to 2\.\d+ 6 established", enough.text)
+
+
+def test_an_engines_own_count_that_contradicts_is_flagged(bench_run, tmp_path):
+    folder = bench_run()
+
+    def told(record):
+        for cell, own in zip(
+            record["bench"]["cells"], ({"output_tokens": 9000}, {"cached_prompt_tokens": 640}, {"output_tokens": 528}), strict=False
+        ):
+            cell["counted"], cell["asked_output_tokens"], cell["output_tokens"] = own, 512, 512
+            cell["gates"] = GATES
+
+    change_result(folder, told)
+    _, elements = page([folder], tmp_path)
+    text = re.sub(r"\s+", " ", elements.text)
+    assert "⚑ the engine counted 9,000 output tokens where 512 arrived: it may have been loaded by others too" in text
+    assert "⚑ 640 prompt tokens came from a prefix cache, by the engine's own count" in text
+    assert "2 of 8 cells fail a fairness gate." in text, "one token a request more is an engine's way to count"
+
+
+def test_what_an_engine_says_of_itself_is_on_the_time_line(bench_run, tmp_path):
+    html, _ = page([bench_run()], tmp_path)
+    for title in ("Requests waiting, as the engine says", "Requests running, as the engine says", "Key-value cache used (%)"):
+        assert title in html
+    folder = bench_run("idle")
+    told = [json.loads(line) for line in (folder / "engines.jsonl").read_text().splitlines()]
+    (folder / "engines.jsonl").write_text("".join(json.dumps(one | {"waiting": 0, "running": None}) + "\n" for one in told))
+    html, _ = page([folder], tmp_path)
+    assert "as the engine says" not in html
+    assert "Key-value cache used (%)" in html
 
 
 def test_failed_gates_are_flagged(bench_run, tmp_path):

@@ -1,6 +1,6 @@
 """An engine's own server as a sweep's subject (mode: server): started once for its parameters, loaded over HTTP cell after cell.
 
-with Served("vllm", path, settings, folder, top) as subject:
+with Served("vllm", path, settings, folder, top, lines, every_s=5.0) as subject:
     answers = subject.measure(what, load, params)
 """
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from ncdemo.spec.base import SpecError
-from ncdemo.spec.result_bench import Client
+from ncdemo.spec.result_bench import Client, EngineCounts
 from ncdemo.spec.traffic import Load
 from workloads.inference.asked import Asked
 from workloads.inference.frameworks import serve
@@ -22,6 +22,7 @@ from workloads.inference.load.plan import LoadResult, Plan, Report, Target, body
 from workloads.inference.load.run import run
 from workloads.inference.servers.ports import free_port
 from workloads.inference.servers.server import Server, ServerError
+from workloads.inference.servers.watch import EngineLines, Watch
 from workloads.inference.subject import Failed
 
 API_KEY = "OPENAI_API_KEY"
@@ -34,10 +35,12 @@ UNREACHED = {failures.CONNECT_REFUSED, failures.CONNECT_FAILED}
 class Served:
     """A server and what loads it; `with` ends it."""
 
-    def __init__(self, engine: str, path: str, settings: Settings, folder: Path, top: Ceiling) -> None:
-        """`folder` gets the server's log; `top` is what the client can take on this machine."""
+    def __init__(self, engine: str, path: str, settings: Settings, folder: Path, top: Ceiling, lines: EngineLines, every_s: float) -> None:
+        """`folder` gets the server's log, `lines` what it says of itself every `every_s`; `top` is what the client can take here."""
         self.failed: Failed | None = None
         self.client: Client | None = None
+        self.counted: EngineCounts | None = None
+        self._lines, self._every_s = lines, every_s
         self.load_time_s: float | None = None
         self.prefix_cache = "unknown"
         self._top, self._stack = top, ExitStack()
@@ -57,20 +60,23 @@ class Served:
             self._target = Target(how.url, how.model, how.endpoint, api_key_env=key, fields=dict(how.fields))
 
     def measure(self, what: Asked, load: Load, params: Params) -> list[Answer] | Failed:
-        """Return the answers, or why there are none; `client` then says what the load generator itself did."""
-        self.client = None
+        """Return the answers, or why there are none; `client` and `counted` then say what the load generator and the engine did."""
+        self.client = self.counted = None
         if self.failed:
             return self.failed
         try:
             self._server.reset_prefix_cache()
-            result = run(Plan(self._target, self._requests(what, params), when(what, load, params.seed)))
-            self._server.check_alive()
+            plan = Plan(self._target, self._requests(what, params), when(what, load, params.seed))
+            with Watch(self._server, self._lines, self._every_s) as watch:
+                result = run(plan)
+                self._server.check_alive()
         except ServerError as error:
             self.failed = Failed("engine_died", str(error))
             return self.failed
         except SpecError as error:
             return Failed("load_generator", str(error))
-        self.client = _client(result.report, self._top)
+        stamps = [ns for answer in result.answers for ns in (answer.sent_ns, *answer.chunk_ns[-1:])]
+        self.client, self.counted = _client(result.report, self._top), watch.counts(min(stamps), max(stamps))
         return self._answers(result)
 
     def _answers(self, result: LoadResult) -> list[Answer] | Failed:

@@ -13,7 +13,7 @@ from typing import Literal
 
 from ncdemo.spec.bench import BenchSpec
 from ncdemo.spec.common import Precision
-from ncdemo.spec.result_bench import Client
+from ncdemo.spec.result_bench import Client, EngineCounts
 from ncdemo.spec.sweep import PlannedCell, SubjectKey
 from ncdemo.spec.traffic import Load
 from workloads.data.models import model_path
@@ -21,6 +21,7 @@ from workloads.inference.asked import Asked, params
 from workloads.inference.frameworks.base import Answer, Settings
 from workloads.inference.load.ceiling import ceiling
 from workloads.inference.served import Served
+from workloads.inference.servers.watch import EngineLines
 from workloads.inference.subject import Failed, Subject, Worker
 
 log = logging.getLogger("ncdemo.bench")
@@ -30,9 +31,9 @@ DEATHS = 2
 class Stage:
     """The loaded subjects of one sweep; `with` ends them all."""
 
-    def __init__(self, spec: BenchSpec, folder: Path) -> None:
-        """`folder` is the run directory: servers leave their logs there."""
-        self._spec, self._folder = spec, folder
+    def __init__(self, spec: BenchSpec, folder: Path, zero_ns: int) -> None:
+        """`folder` is the run directory, where servers leave their logs and their own figures; `zero_ns` its clock's zero."""
+        self._spec, self._folder, self._zero_ns = spec, folder, zero_ns
         self._open: dict[SubjectKey, tuple[Subject, ExitStack]] = {}
         self._given_up: dict[SubjectKey, Failed] = {}
         self._deaths: dict[SubjectKey, int] = {}
@@ -81,6 +82,10 @@ class Stage:
         """Return what the load generator did in a subject's last cell."""
         return self._open[key][0].client if key in self._open else None
 
+    def counted(self, key: SubjectKey) -> EngineCounts | None:
+        """Return what a subject's engine says of its last cell."""
+        return self._open[key][0].counted if key in self._open else None
+
     def prefix_cache(self, key: SubjectKey) -> str:
         return self._open[key][0].prefix_cache if key in self._open else "unknown"
 
@@ -95,7 +100,9 @@ class Stage:
         # Before any server works beside it; measured once per machine and run.
         top = ceiling(self._folder / "client-ceiling.json")
         path = key.model.shown if key.engine == "openai" else model_path(key.model)
-        return Served(key.engine, path, settings, self._folder / "servers" / folder_name(key), top)
+        lines = EngineLines(self._folder, self._zero_ns, engine=key.engine, model=key.model.shown, variant=key.variant)
+        own = self._folder / "servers" / folder_name(key)
+        return Served(key.engine, path, settings, own, top, lines, spec.engine_metrics_every_s)
 
     def _end(self, key: SubjectKey) -> None:
         _, stack = self._open.pop(key)

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Protocol, Self
 
 from ncdemo.spec.paths import PACKAGE
-from ncdemo.spec.result_bench import Client
+from ncdemo.spec.result_bench import Client, EngineCounts
 from ncdemo.spec.traffic import Load
 from workloads.inference.asked import Asked
 from workloads.inference.frameworks.base import Answer, Params, Settings, interpreter
@@ -42,6 +42,8 @@ class Subject(Protocol):
     """How cached prefixes are kept from answering, as in Gates.prefix_cache."""
     client: Client | None
     """What the load generator did in the last cell; None without one."""
+    counted: EngineCounts | None
+    """What the engine's own metrics say of the last cell; None without them."""
 
     def measure(self, what: Asked, load: Load, params: Params) -> list[Answer] | Failed: ...
 
@@ -55,6 +57,7 @@ class Worker:
 
     prefix_cache = "off"
     client: Client | None = None
+    counted: EngineCounts | None = None
 
     def __init__(self, engine: str, path: str, settings: Settings) -> None:
         threads = str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count())

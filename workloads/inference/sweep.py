@@ -51,7 +51,7 @@ class Sweep:
             log.info("going on: %d of %d cells are finished", len(self._ledger.done), len(self._plan))
         for plan in self._plan:  # before any engine is loaded: a prompt file that isn't there ends the run here
             self._what(plan)
-        with Stage(self._spec, self._run.folder) as stage:
+        with Stage(self._spec, self._run.folder, self._run.zero_ns) as stage:
             self._progress()
             self._run.bench = self._result(stage)
             for plan in self._plan:
@@ -142,7 +142,8 @@ class Sweep:
             warmup_requests=spec.warmup_requests, prefix_cache=stage.prefix_cache(plan.subject),
             prefix_reuse=spec.prefix_cache, mode=spec.mode,
         )  # fmt: skip
-        more = {"exact_match": share, "exact_match_examples": examples, "gates": gates, "client": stage.client(plan.subject)}
+        did = {"client": stage.client(plan.subject), "counted": stage.counted(plan.subject)}
+        more = {"exact_match": share, "exact_match_examples": examples, "gates": gates, **did}
         return priced(summed.model_copy(update=more), spec.prices)
 
     def _until_eos(self, plan: PlannedCell, records: list[RequestRecord]) -> list[RequestRecord]:

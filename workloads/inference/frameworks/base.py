@@ -99,7 +99,10 @@ class Serve:
     """Path in the server's folder and text of what the command wants to read."""
     health: str = "/health"
     metrics: str | None = None
+    """Path of its own figures in Prometheus' text format."""
     metrics_prefix: str = ""
+    figures: tuple[tuple[str, str], ...] = ()
+    """What ncdemo.spec.result_bench.EngineSample calls a figure, and the engine's name for it there."""
     prefix_cache: Literal["off", "on", "unknown"] = "off"
     endpoint: Literal["completions", "generate"] = "completions"
     """Which of its endpoints takes token ids."""

@@ -7,6 +7,12 @@ from typing import Any
 
 from workloads.inference.frameworks.base import HOST, Answer, Params, Prompt, Serve, Settings, admit
 
+FIGURES = (
+    ("running", "canned:requests_running"),
+    ("prompt_tokens", "canned:prompt_tokens_total"),
+    ("output_tokens", "canned:generation_tokens_total"),
+)
+
 
 def load(path: str, settings: Settings) -> Any:
     return settings
@@ -30,4 +36,4 @@ def serve(path: str, settings: Settings, port: int) -> Serve:
     """Return the load generator's canned server, which answers as fast as it can."""
     argv = [sys.executable, "-m", "workloads.inference.load.canned", "--host", HOST, "--port", str(port)]
     argv += ["--max-model-len", str(settings.max_model_len), *settings.server_args]
-    return Serve(argv=tuple(argv), url=f"http://{HOST}:{port}", model="canned", metrics="/metrics")
+    return Serve(argv=tuple(argv), url=f"http://{HOST}:{port}", model="canned", metrics="/metrics", figures=FIGURES)

@@ -7,6 +7,15 @@ from typing import Any
 from ncdemo.spec.base import SpecError
 from workloads.inference.frameworks.base import DTYPES, HOST, Answer, Params, Prompt, Serve, Settings, admit, closed_loop, interpreter, take
 
+FIGURES = (
+    ("running", "lmdeploy:num_requests_running"),
+    ("waiting", "lmdeploy:num_requests_waiting"),
+    ("kv_cache_used", "lmdeploy:gpu_cache_usage_perc"),
+    ("prompt_tokens", "lmdeploy:prompt_tokens_total"),
+    ("cached_prompt_tokens", "lmdeploy:cached_tokens_total"),
+    ("output_tokens", "lmdeploy:generation_tokens_total"),
+)
+
 
 def load(path: str, settings: Settings) -> Any:
     from lmdeploy import TurbomindEngineConfig, pipeline
@@ -71,6 +80,7 @@ def serve(path: str, settings: Settings, port: int) -> Serve:
         model="model",
         metrics="/metrics",
         metrics_prefix="lmdeploy:",
+        figures=FIGURES,
         prefix_cache="on" if settings.prefix_cache else "off",
         # Its /v1/completions takes a list of numbers for a list of prompts.
         endpoint="generate",

@@ -8,6 +8,15 @@ from typing import Any
 
 from workloads.inference.frameworks.base import DTYPES, HOST, Answer, Params, Prompt, Serve, Settings, admit, closed_loop, interpreter, take
 
+FIGURES = (
+    ("running", "sglang:num_running_reqs"),
+    ("waiting", "sglang:num_queue_reqs"),
+    ("kv_cache_used", "sglang:token_usage"),
+    ("prompt_tokens", "sglang:prompt_tokens_total"),
+    ("cached_prompt_tokens", "sglang:cached_tokens_total"),
+    ("output_tokens", "sglang:generation_tokens_total"),
+    ("preemptions", "sglang:num_retracted_requests_total"),
+)
 RESERVED_TOKENS = 2
 """SGLang keeps this much of its context back and cuts an answer that would need it, without a word."""
 
@@ -55,6 +64,7 @@ def serve(path: str, settings: Settings, port: int) -> Serve:
         model="model",
         metrics="/metrics",
         metrics_prefix="sglang:",
+        figures=FIGURES,
         prefix_cache="on" if settings.prefix_cache else "off",
         # A chunk may hold several tokens; only their ids say how many.
         fields=(("return_token_ids", True),),

@@ -9,10 +9,19 @@ import shutil
 from workloads.inference.frameworks.base import DTYPES, HOST, Serve, Settings
 
 REMEDY = "run the benchmark inside NVIDIA's TensorRT-LLM release container, or start trtllm-serve there and measure it as openai"
-# Options that the command line lacks. Per-request metrics make /prometheus/metrics appear.
+FIGURES = (
+    ("running", "trtllm_num_requests_running"),
+    ("waiting", "trtllm_num_requests_waiting"),
+    ("kv_cache_used", "trtllm_kv_cache_utilization"),
+    ("prompt_tokens", "trtllm_prompt_tokens_total"),
+    ("cached_prompt_tokens", "trtllm_prompt_cached_tokens_total"),
+    ("output_tokens", "trtllm_generation_tokens_total"),
+)
+# Options that the command line lacks. Per-request metrics make /prometheus/metrics appear, those of iterations its queue's.
 CONFIG = """\
 dtype: {dtype}
 return_perf_metrics: true
+enable_iter_perf_stats: true
 kv_cache_config:
   enable_block_reuse: {reuse}
   free_gpu_memory_fraction: {fraction}
@@ -43,6 +52,7 @@ def serve(path: str, settings: Settings, port: int) -> Serve:
         files=(("config.yaml", config),),
         metrics="/prometheus/metrics",
         metrics_prefix="trtllm_",
+        figures=FIGURES,
         prefix_cache="on" if settings.prefix_cache else "off",
         # A chunk may hold several tokens; a running count says how many. The rest is its own defaults, said so that no
         # generation_config.json of the model is asked for them. It forbids fields that it doesn't know.

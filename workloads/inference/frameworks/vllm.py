@@ -14,6 +14,15 @@ CPU_ENVIRONMENT = {
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",
     "VLLM_CPU_KVCACHE_SPACE": "1",
 }
+FIGURES = (
+    ("running", "vllm:num_requests_running"),
+    ("waiting", "vllm:num_requests_waiting"),
+    ("kv_cache_used", "vllm:kv_cache_usage_perc"),
+    ("prompt_tokens", "vllm:prompt_tokens_total"),
+    ("cached_prompt_tokens", "vllm:prompt_tokens_cached_total"),
+    ("output_tokens", "vllm:generation_tokens_total"),
+    ("preemptions", "vllm:num_preemptions_total"),
+)
 QUIET = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "VLLM_LOGGING_LEVEL": "WARNING"}
 
 
@@ -119,6 +128,7 @@ def serve(path: str, settings: Settings, port: int) -> Serve:
         files=files,
         metrics="/metrics",
         metrics_prefix="vllm:",
+        figures=FIGURES,
         prefix_cache="on" if settings.prefix_cache else "off",
         fields=(("return_token_ids", True),),
         reset="/reset_prefix_cache" if settings.prefix_cache else None,

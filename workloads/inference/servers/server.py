@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 from workloads.inference.frameworks.base import Serve
 from workloads.inference.servers.orphans import TOKEN, drop_record, end, end_orphans, members, write_record
 from workloads.inference.servers.ports import check_port
-from workloads.inference.servers.prometheus import parse
+from workloads.inference.servers.prometheus import figures, parse
 
 log = logging.getLogger("ncdemo.server")
 TAIL_LINES = 20
@@ -81,11 +81,15 @@ class Server:
                 raise ServerError(f"POST {self.how.reset}: {status} {body[:200]}; the prefix cache was not emptied")
             time.sleep(0.2)
 
-    def scrape(self) -> dict[str, float] | None:
+    def figures(self, timeout_s: float) -> dict[str, float | None]:
+        """Return what the engine counts, under the names of EngineSample; empty when it counts nothing that we know."""
+        return figures(self.scrape(timeout_s) or {}, self.how.figures)
+
+    def scrape(self, timeout_s: float = 30) -> dict[str, float] | None:
         """Return the engine's own counters; None when it has none."""
         if self.how.metrics is None:
             return None
-        status, body = self._ask("GET", self.how.metrics, 30)
+        status, body = self._ask("GET", self.how.metrics, timeout_s)
         if status != 200:
             raise ServerError(f"GET {self.how.metrics}: {status} {body[:200]}; the server's metrics can't be read")
         return parse(body, self.how.metrics_prefix)

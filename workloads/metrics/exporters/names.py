@@ -62,6 +62,11 @@ NAMES: dict[str, Name] = {
         "gauge", "Times from send to last token of the requests that went well / window, median over repeats.", CELL
     ),
     "ncdemo_bench_send_lateness_seconds": Name("gauge", "The latest send behind its schedule, worst of the repeats.", CELL),
+    "ncdemo_bench_engine_running_requests": Name("gauge", "Requests that the engine works on, by its own count.", ("model",)),
+    "ncdemo_bench_engine_waiting_requests": Name("gauge", "Requests in the engine's queue, by its own count.", ("model",)),
+    "ncdemo_bench_engine_kv_cache_used_ratio": Name(
+        "gauge", "Share of the engine's key-value cache that is in use, by its own count; of several ranks the fullest.", ("model",)
+    ),
     "ncdemo_bench_unmeasured_cells": Name("gauge", "Cells that could not be measured at all."),
     "ncdemo_host_cpu_busy_ratio": Name("gauge", "Busy share of all cores."),
     "ncdemo_host_memory_used_bytes": Name("gauge", "Memory in use on the machine."),

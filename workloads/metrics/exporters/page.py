@@ -73,6 +73,13 @@ GPU = {
 }
 
 
+ENGINE = {
+    "running": "ncdemo_bench_engine_running_requests",
+    "waiting": "ncdemo_bench_engine_waiting_requests",
+    "kv_cache_used": "ncdemo_bench_engine_kv_cache_used_ratio",
+}
+
+
 @dataclass
 class Group:
     """What is pushed together: labels that all its series share, and the series."""
@@ -120,6 +127,9 @@ def groups(state: RunState, instance: str) -> list[Group]:
     for engine, group in engines.items():
         for ok, count in state.requests.get(engine, {}).items():
             group.add("ncdemo_bench_requests_total", count, outcome="ok" if ok else "failed")
+        said = state.engines.get(engine, {})
+        for name, metric in ENGINE.items():
+            group.add(metric, said.get(name), model=said.get("model"))
         _cells(group, [cell for cell in record.bench.cells if cell.engine == engine] if record.bench else [])
     _machine(run, state.sample)
     for (gpu, xid), count in state.xids.items():
@@ -155,7 +165,7 @@ def _strategy(path: Path, _written_ns: int) -> str:
 
 def _engines(state: RunState) -> list[str]:
     done = [cell.engine for cell in state.record.bench.cells] if state.record and state.record.bench else []
-    return list(dict.fromkeys([*done, *state.requests]))
+    return list(dict.fromkeys([*done, *state.requests, *state.engines]))
 
 
 def _run(group: Group, state: RunState) -> None:

@@ -157,6 +157,8 @@ class Server:
                 "generation_tokens": self._output_tokens,
             }
             text = "".join(f"# TYPE canned:{name}_total counter\ncanned:{name}_total {value}\n" for name, value in counters.items())
+            running = sum(one.script is not None for one in self._connections.values())
+            text += f"# TYPE canned:requests_running gauge\ncanned:requests_running {running}\n"
             self._send(connection, reply.response(200, text.encode(), "text/plain; version=0.0.4"))
         else:
             self._send(connection, reply.response(404, {"error": {"message": f"no such path: {method} {path}"}}))
