@@ -36,7 +36,7 @@ from ncdemo.spec.job import (
     workload_env,
 )
 from ncdemo.spec.paths import runs_dir
-from ncdemo.spec.run_folder import EVICTED_FILE, EXIT_FILE
+from ncdemo.spec.run_folder import EVICTED_FILE, EXIT_FILE, node_folder
 from ncdemo.spec.train import TrainSpec
 from workloads.attempt import begin, finished, last_error, noted_codes, read_record, settle
 from workloads.child import Child, Stop
@@ -92,7 +92,7 @@ def _job(job: str, spec: TrainSpec | BenchSpec, node: Node, storage: Storage | N
 
 
 def _folder(job: str, node: Node) -> Path:
-    return runs_dir().absolute() / (job if node.rank == 0 else f"{job}-node{node.rank}")
+    return node_folder(runs_dir().absolute() / job, node.rank)
 
 
 def _preempted(folder: Path, stop: Stop, name: str) -> None:

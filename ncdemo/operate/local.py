@@ -17,7 +17,7 @@ from typing import Any
 from ncdemo.operate.job import Job, State, Tell
 from ncdemo.spec.base import SpecError
 from ncdemo.spec.job import EXIT_BAD_SPEC, STOP_S, WORKLOAD_INTERRUPTED
-from ncdemo.spec.run_folder import EXIT_FILE, LOG_FILE, PROCESS_FILE, RESULT_FILE, SPEC, running_process
+from ncdemo.spec.run_folder import EXIT_FILE, LOG_FILE, PROCESS_FILE, RESULT_FILE, SPEC, node_folder, running_process
 
 FOLLOW_S = 0.2
 PATIENCE_S = STOP_S + 10
@@ -48,7 +48,7 @@ class Local:
 
     def logs(self, job: Job, *, follow: bool, tail: int | None, node: int, tell: Tell) -> Iterator[bytes]:
         folder = self.folder(job)
-        path = (folder.with_name(f"{folder.name}-node{node}") if node else folder) / LOG_FILE
+        path = node_folder(folder, node) / LOG_FILE
         if not path.exists() and not (follow and job.state == "running"):
             raise SpecError(f"{path}: no such file, so this run has said nothing; see its state with: ncdemo jobs ls")
         return follow_file(path, tail, lambda: follow and not read_job(folder, job.name).ended)

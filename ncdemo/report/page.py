@@ -145,9 +145,14 @@ def timeline(run: Run, colours: dict[str, int]) -> dict[str, Any]:
         "samples": telemetry.count if telemetry else 0,
         "gpus": len(telemetry.gpus) if telemetry else 0,
         "missed": telemetry.missed if telemetry else 0,
-        "notes": notes(telemetry) if telemetry else [],
+        "notes": [*(notes(telemetry) if telemetry else []), *_of_nodes(run)],
         "engines": [(engine, colours[engine] % 8) for engine in engines],
     }
+
+
+def _of_nodes(run: Run) -> list[str]:
+    """Return what went wrong with GPUs of the nodes after the first, whose figures aren't drawn."""
+    return [f"Node {rank}: {note}" for rank, telemetry in run.nodes.items() if telemetry for note in notes(telemetry)]
 
 
 def reproduce(run: Run) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from ncdemo.report.samples import Telemetry, to_telemetry
 from ncdemo.spec import SpecError
 from ncdemo.spec.result import SCHEMA_VERSION, EvalRecord, RunRecord
 from ncdemo.spec.result_bench import subject_of
-from ncdemo.spec.run_folder import ENGINES_FILE
+from ncdemo.spec.run_folder import ENGINES_FILE, node_samples
 
 # Without the first two a step cannot be drawn.
 STEP = ("step", "end_s", "loss", "learning_rate", "grad_norm", "tokens_per_s", "tokens", "step_time_s")
@@ -43,6 +43,9 @@ class Run:
     engines: dict[str, Columns] = field(default_factory=dict)
     """Engine with its variant -> what it said of itself, over time."""
     telemetry: Telemetry | None = None
+    """Of the first node."""
+    nodes: dict[int, Telemetry | None] = field(default_factory=dict)
+    """Of those after it, by rank, where their folders lie beside this one."""
     problems: list[str] = field(default_factory=list)
     label: str = ""
     """Short and unique in one report."""
@@ -71,6 +74,8 @@ def read_run(path: Path) -> Run:
     run.evals = _evals(path, run.problems)
     run.cells = to_latencies(records(path / "requests.jsonl", run.problems), run.problems)
     run.engines = _engines(records(path / ENGINES_FILE, run.problems))
+    for node, samples in node_samples(path):
+        run.nodes[node] = to_telemetry(records(samples, run.problems))
     run.telemetry = to_telemetry(records(path / "samples.jsonl", run.problems))
     run.kind = _kind(run)
     expected = ["samples.jsonl", "steps.jsonl" if run.kind == "train" else "requests.jsonl"] if run.kind else ["samples.jsonl"]

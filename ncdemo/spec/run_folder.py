@@ -8,6 +8,7 @@ is copied whose name begins with a dot or ends in .tmp. The records and log.txt 
 the weights at its end.
 """
 
+import glob
 import json
 import os
 from pathlib import Path
@@ -31,6 +32,21 @@ RESULTS_FOLDER = "jobs"
 RESULTS = f"az://{METRICS}/{RESULTS_FOLDER}"
 RUN_COMMANDS_FOLDER = "run-commands"
 """In METRICS: what the run commands of VMs said, <job>-<rank>.out and .err."""
+
+
+def node_folder(folder: Path, rank: int) -> Path:
+    """Return the folder of one of a job's nodes; the first one's is the run's."""
+    return folder.with_name(f"{folder.name}-node{rank}") if rank else folder
+
+
+def node_samples(folder: Path) -> list[tuple[int, Path]]:
+    """Return rank and samples.jsonl of the nodes after the first whose folders lie beside a run's."""
+    found = []
+    for path in folder.resolve().parent.glob(f"{glob.escape(folder.resolve().name)}-node*/samples.jsonl"):
+        rank = path.parent.name.rpartition("-node")[2]
+        if rank.isdecimal():
+            found.append((int(rank), path))
+    return sorted(found)
 
 
 def is_copied(name: str) -> bool:

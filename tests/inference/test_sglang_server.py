@@ -59,6 +59,9 @@ def test_answers_are_exact_counted_and_the_tokens_of_transformers(running: Runni
     assert [a.token_ids for a in answers] == by_transformers(embedded, SETTINGS, prompts, 48, ignore_eos=True)
     assert running.counted("sglang:prompt_tokens_total") - asked == sum(len(p.token_ids) for p in prompts)
     assert running.counted("sglang:generation_tokens_total") - generated == 5 * 48
+    told = running.server.figures(30)
+    print("figures", told)
+    assert {name for name, value in told.items() if value is None} <= {"preemptions", "cached_prompt_tokens"}, "counted once there is one"
 
 
 def test_an_answer_ends_where_transformers_ends_it(running: Running, prompts: list[Prompt], tokenizer, embedded: Path) -> None:

@@ -1,6 +1,7 @@
 """vLLM's real server on this machine, through the same life as the fake one."""
 
 import json
+import time
 import urllib.request
 from pathlib import Path
 
@@ -35,7 +36,13 @@ def test_vllm_serves_counts_resets_and_is_gone(tiny_model: Path, tmp_path: Path,
                 usage = json.load(reply)["usage"]
             assert (usage["prompt_tokens"], usage["completion_tokens"]) == (200, 5)
         assert server.reset_prefix_cache()
-        after = server.scrape()
+        after, told, asked_s = server.scrape(), server.figures(30), time.monotonic()
+        for _ in range(20):
+            server.figures(30)
+        print(f"its metrics take {(time.monotonic() - asked_s) / 20 * 1e3:.1f} ms")
+    assert None not in told.values(), "every figure of ours is one of vLLM's"
+    assert (told["prompt_tokens"], told["output_tokens"], told["running"], told["waiting"]) == (400, 10, 0, 0)
+    assert (told["cached_prompt_tokens"] > 0) == prefix_cache
     assert not any(p.is_running() and p.status() != psutil.STATUS_ZOMBIE for p in family)
 
     def gained(name: str) -> float:

@@ -53,6 +53,17 @@ def test_ticks_without_a_sample_are_counted_in_every_attempt(ticks, missed):
     assert to_telemetry([[{"time_s": float(i), "tick": tick} for i, tick in enumerate(ticks)]]).missed == missed
 
 
+def test_faults_of_other_nodes_are_told_by_node(train_run, tmp_path):
+    run = train_run("tune", gpus=1)
+    for name, gpu in (("tune-node1", HEALTHY | {"xids": [79]}), ("tune-node2", HEALTHY), ("tune-nodes", HEALTHY | {"xids": [13]})):
+        run.with_name(name).mkdir()
+        (run.with_name(name) / "samples.jsonl").write_text(json.dumps({"time_s": 4.0, "gpus": [gpu]}) + "\n")
+    page = write_report([run], tmp_path / "page.html").read_text()
+    assert "Node 1: GPU 0 reported XID 79 at 4 s." in page
+    assert "Node 2" not in page
+    assert "XID 13" not in page
+
+
 def test_the_page_shows_them_and_only_them(train_run, tmp_path):
     run = train_run(gpus=2)
     calm = write_report([run], tmp_path / "calm.html").read_text()

@@ -12,8 +12,9 @@ import pytest
 pytest.importorskip("accelerate", reason="needs the train extra")
 
 from ncdemo.spec import TrainSpec, dump_spec
+from ncdemo.spec.common import Telemetry
 from ncdemo.spec.job import workload_command, workload_env
-from ncdemo.spec.result import RunRecord, StepRecord
+from ncdemo.spec.result import RunRecord, Sample, StepRecord
 
 
 def spec(model: Path, processes: int) -> TrainSpec:
@@ -47,7 +48,8 @@ def test_two_nodes_give_the_losses_of_two_ranks_on_one(tiny_model: Path, tmp_pat
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     nodes = [tmp_path / "node0", tmp_path / "node1"]
-    end(*(start(folder, spec(tiny_model, 1), nodes=2, node_rank=rank, master_port=port) for rank, folder in enumerate(nodes)))
+    sampled = spec(tiny_model, 1).model_copy(update={"telemetry": Telemetry(sample_hz=20, mlflow_uri=None)})
+    end(*(start(folder, sampled, nodes=2, node_rank=rank, master_port=port) for rank, folder in enumerate(nodes)))
     end(start(tmp_path / "one", spec(tiny_model, 2)))
 
     several, one = (
@@ -60,7 +62,11 @@ def test_two_nodes_give_the_losses_of_two_ranks_on_one(tiny_model: Path, tmp_pat
     assert [s.tokens for s in several] == [s.tokens for s in one]
     result = RunRecord.model_validate_json((nodes[0] / "result.json").read_text())
     assert result.train.world_size == 2
-    assert os.listdir(nodes[1]) == ["spec.yaml"], "the run is rank 0's alone"
+    assert sorted(os.listdir(nodes[1])) == ["samples.jsonl", "spec.yaml"], "the run is rank 0's, its machine each node's own"
+    first, second = ([Sample.model_validate_json(line) for line in (node / "samples.jsonl").read_text().splitlines()] for node in nodes)
+    assert len({sample.tick for sample in second}) == len(second) > 1, "one sampler a node"
+    assert second[0].time_s < 2, "its clock is the run's"
+    assert abs(second[-1].time_s - first[-1].time_s) < 5
 
 
 def test_a_node_that_is_alone_says_so(tiny_model: Path, tmp_path: Path) -> None:

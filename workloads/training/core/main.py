@@ -8,6 +8,7 @@ import argparse
 import json
 import math
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from ncdemo.spec.base import SpecError
 from ncdemo.spec.job import NCDEMO_CHECKPOINT_URI, NCDEMO_JOB, node_count
 from ncdemo.spec.load import load_spec
 from ncdemo.spec.train import TrainSpec
+from workloads.metrics.sampler import Sampler
 from workloads.run import open_run, write_text
 from workloads.stop import StopRequest
 from workloads.storage import Storage
@@ -39,7 +41,8 @@ def run_rank(make: Callable[[TrainSpec], Strategy]) -> None:
     start = find_start(spec, store, strategy)
     checkpoints = Checkpoints(store, strategy.rank, strategy.world_size, spec.checkpoint.keep)
     if strategy.rank != 0:
-        fit(spec, folder, None, strategy, start, checkpoints, stop)
+        with _sampler_of_node(spec, folder, start.position):
+            fit(spec, folder, None, strategy, start, checkpoints, stop)
         return
     rewind(folder, start.position)
     with open_run(folder, spec, stop=stop, clock_s=start.position.clock_s) as run:
@@ -79,10 +82,24 @@ def find_start(spec: TrainSpec, store: Store, strategy: Strategy) -> Start:
     return Start(position, folder, world_size)
 
 
+def _sampler_of_node(spec: TrainSpec, folder: Path, position: Position) -> Sampler:
+    """Return what samples this rank's machine: one rank of each node after the first, where rank 0 does; its clock is rank 0's to
+    the moment at which both went on."""
+    mine = os.environ.get("GROUP_RANK", "0") != "0" and os.environ.get("LOCAL_RANK", "0") == "0"
+    if mine:
+        _rewind_samples(folder, position)
+    zero_ns = time.perf_counter_ns() - round(position.clock_s * 1e9)
+    return Sampler(folder / "samples.jsonl", spec.telemetry.sample_hz if mine else 0.0, zero_ns)
+
+
 def rewind(folder: Path, position: Position) -> None:
     """Bring a run directory's records to a position: what came after it will come again."""
     for file, records in (("steps.jsonl", position.steps), ("evals.jsonl", position.evals)):
         _keep(folder / file, [record.model_dump_json() for record in records])
+    _rewind_samples(folder, position)
+
+
+def _rewind_samples(folder: Path, position: Position) -> None:
     samples = folder / "samples.jsonl"
     _keep(samples, [line for line in _lines(samples) if _time_s(line) <= position.clock_s] if position.step else [])
 
