@@ -99,6 +99,13 @@ def test_without_looks_between_the_queue_is_not_known(engine: Engine, watch: Cal
     assert len(lines(tmp_path)) == 2
 
 
+def test_a_counter_that_appears_began_at_nothing(engine: Engine, watch: Callable[[float], Watch]) -> None:
+    engine.text = "e:running 0\n"
+    with watch(0) as looking:
+        engine.says(0, 0, 7)
+    assert looking.counts(0, time.perf_counter_ns()).output_tokens == 7
+
+
 def test_a_server_that_began_again_is_not_counted(engine: Engine, watch: Callable[[float], Watch]) -> None:
     engine.says(0, 0, 100)
     with watch(0) as looking:

@@ -109,8 +109,8 @@ class Watch:
 
 
 def _grown(before: float | None, after: float | None) -> int | None:
-    """Return how much a counter grew; None for one that is not there, or began again."""
-    return round(after - before) if before is not None and after is not None and after >= before else None
+    """Return how much a counter grew; None for one that is not there, or began again. Some appear when they first count something."""
+    return round(after - (before or 0.0)) if after is not None and after >= (before or 0.0) else None
 
 
 def _of(pick: Callable[[list[float]], float], values: list[float]) -> float | None:
