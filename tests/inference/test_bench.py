@@ -107,3 +107,33 @@ def test_a_sweep_killed_and_resumed_has_the_cells_of_an_undisturbed_one(tmp_path
     lines = [json.loads(line) for line in (folder / "requests.jsonl").read_text().splitlines()]
     keys = [(r["concurrency"], r["repeat"], r["index"]) for r in lines]
     assert len(keys) == len(set(keys)) == 80 * 6
+
+
+def test_a_model_that_is_not_there_fails_its_own_cells_and_the_sweep_goes_on(tmp_path: Path, tiny_model: Path) -> None:
+    gone = {"name": str(tmp_path / "gone"), "label": "gone"}
+    done, folder = bench(tmp_path, tiny_model, models=[gone, {"name": str(tiny_model), "label": "tiny"}], concurrency=[1])
+    assert done.returncode == 0, done.stderr
+    result = RunRecord.model_validate_json((folder / "result.json").read_text())
+    assert [(c.model, c.failure, c.failed) for c in result.bench.cells] == [("gone", "model_missing", 6)] * 2 + [("tiny", None, 0)] * 2
+    assert str(tmp_path / "gone") in result.bench.cells[0].error
+    assert all(c.output_tokens_per_s is None and c.ttft_s is None for c in result.bench.cells[:2]), "no number is made up"
+
+
+def test_when_the_disk_is_full_cells_fail_and_no_record_is_torn(tmp_path: Path, tiny_model: Path) -> None:
+    """A limit on the size of any file stands in for the disk: the kernel refuses the bytes beyond it in the same way."""
+    spec = BenchSpec.model_validate_json(json.dumps({**SPEC, "models": [{"name": str(tiny_model), "label": "tiny"}], "repeats": 8}))
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "spec.yaml").write_text(dump_spec(spec))
+    code = (
+        "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, 30_000)); "
+        "from workloads.inference.bench import main; sys.argv[1:] = ['--run', sys.argv[1]]; main()"
+    )
+    subprocess.run([sys.executable, "-c", code, str(folder)], capture_output=True, text=True, timeout=120)
+    requests = [RequestRecord.model_validate_json(line) for line in (folder / "requests.jsonl").read_text().splitlines()]
+    ledger = [json.loads(line) for line in (folder / "cells.jsonl").read_text().splitlines()][1:]
+    measured = [entry["cell"] for entry in ledger if entry["cell"]["failure"] is None]
+    assert 0 < len(measured) < 16
+    assert len(requests) == 6 * len(measured), "each cell's requests are there, or none of them"
+    assert {entry["cell"]["failure"] for entry in ledger} == {None, "disk_full"}

@@ -22,7 +22,7 @@ REQUESTS_FILE = "requests.jsonl"
 RESERVE_FILE = ".reserve"
 RESERVE_BYTES = 1 << 20
 """Given back on a full disk, so that the failure itself can be written."""
-NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class Ledger:
