@@ -145,8 +145,10 @@ def on_aks(stack: Stack, azure: Azure, hf_token: pulumi.Input[str] | None) -> Ou
             "files_gib": spec.storage.files_gib,
             "resource_group": place.resource_group,
         }
-        args = NamespaceArgs(space, provider, azure.jobs.client_id, hf_token, azure.connection, **files if spec.storage.files_gib else {})
-        made[space] = JobNamespace(f"namespace-{space}", args)
+        space_args = NamespaceArgs(
+            space, provider, azure.jobs.client_id, hf_token, azure.connection, **files if spec.storage.files_gib else {}
+        )
+        made[space] = JobNamespace(f"namespace-{space}", space_args)
     after: list[pulumi.Resource] = list(made.values())
     if spec.aks.kueue:
         after.append(Kueue("kueue", KueueArgs(provider, spec.pools, tuple(spaces))))

@@ -168,8 +168,8 @@ def _job_run(stack: Stack, at: int, job: Job, data: dict[str, Any]) -> JobRun:
             )
             raise stack.mistake(("jobs", at, "config"), said)
         run = run.model_copy(update={"train": run.train.model_copy(update={"processes": max(gpus, 1)})})
-    if said := _no_resource(spec, run):
-        raise stack.mistake(("jobs", at, "config"), f"telemetry.azure_monitor = {run.telemetry.azure_monitor}, {said}")
+    if why := _no_resource(spec, run):
+        raise stack.mistake(("jobs", at, "config"), f"telemetry.azure_monitor = {run.telemetry.azure_monitor}, {why}")
     deadline_h = job.deadline_h or spec.cost_guard.job_deadline_h
     return JobRun(job, run, spec.pool_of(job), gpus, max(1, round(deadline_h * 3600)))
 
