@@ -113,6 +113,10 @@ def shared_lines(spec: StackSpec) -> list[Line]:
         fixed("container registry, Basic", prices.REGISTRY_BASIC.usd_per_h),
         Line("Blob storage", 0.0, 0.0, f"paid by what is kept: {prices.BLOB_GB_MONTH} per GB and month"),
     ]
+    if spec.monitoring.application_insights:
+        cap = spec.monitoring.application_insights_gb_per_day
+        note = f"paid by what is ingested: {prices.LOGS_GB:.2f} per GB, capped at {cap:g} GB a day"
+        lines.append(Line("Application Insights", 0.0, 0.0, note))
     if spec.storage.files_gib:
         lrs = spec.storage.replication == "LRS"
         lines.append(

@@ -13,6 +13,7 @@ from ncdemo.spec.stack_file import HF_TOKEN
 
 SERVICE_ACCOUNT = "ncdemo-job"
 TOKEN_SECRET = "hf-token"
+INSIGHTS_SECRET, INSIGHTS_KEY = "application-insights", "connection-string"
 RUNS_CLAIM, FILES_CLAIM = "ncdemo-runs", "ncdemo-files"
 
 
@@ -23,6 +24,8 @@ class NamespaceArgs:
     client_id: pulumi.Input[str] | None = None
     """Azure identity of the jobs; None outside Azure."""
     hf_token: pulumi.Input[str] | None = None
+    connection: pulumi.Input[str] | None = None
+    """Connection string of the Application Insights resource."""
     files: pulumi.Input[str] | None = None
     """Storage account of the NFS share."""
     files_gib: int | None = None
@@ -47,8 +50,9 @@ class JobNamespace(Component):
         same: list[dict[str, Any]] = [{"podSelector": {}}]
         m.apply(self, "policy", m.allow_from("same-namespace-only", space, same, []), args.provider, within)
         if args.hf_token is not None:
-            secret = {"apiVersion": "v1", "kind": "Secret", "metadata": m.meta(TOKEN_SECRET, space), "type": "Opaque"}
-            m.apply(self, "token", {**secret, "stringData": {HF_TOKEN: pulumi.Output.secret(args.hf_token)}}, args.provider, within)
+            m.apply(self, "token", secret(TOKEN_SECRET, space, HF_TOKEN, args.hf_token), args.provider, within)
+        if args.connection is not None:
+            m.apply(self, "insights", secret(INSIGHTS_SECRET, space, INSIGHTS_KEY, args.connection), args.provider, within)
         if args.files is not None:
             self._files(args, within)
         if args.runs:
@@ -90,3 +94,9 @@ class JobNamespace(Component):
         claim = m.claim(FILES_CLAIM, args.namespace, args.files_gib or 0, storage_class=None, mode="ReadWriteMany")
         claim["spec"] |= {"storageClassName": "", "volumeName": name}
         m.apply(self, "files-claim", claim, args.provider, within)
+
+
+def secret(name: str, namespace: str, key: str, value: pulumi.Input[str]) -> m.Manifest:
+    """Return a Secret of one value."""
+    made = {"apiVersion": "v1", "kind": "Secret", "metadata": m.meta(name, namespace), "type": "Opaque"}
+    return {**made, "stringData": {key: pulumi.Output.secret(value)}}

@@ -10,10 +10,11 @@ import pulumi
 
 from ncdemo.infra import manifests as m
 from ncdemo.infra.gpu_pool import GPU_TAINT, POOL_LABEL, SPOT_KEY
-from ncdemo.infra.job_namespace import FILES_CLAIM, RUNS_CLAIM, SERVICE_ACCOUNT, TOKEN_SECRET
+from ncdemo.infra.job_namespace import FILES_CLAIM, INSIGHTS_KEY, INSIGHTS_SECRET, RUNS_CLAIM, SERVICE_ACCOUNT, TOKEN_SECRET
 from ncdemo.infra.job_plan import SERVER_SHARE, Share, environment, results_environment, share
 from ncdemo.spec.capacity import ExistingCluster
 from ncdemo.spec.job import (
+    APPLICATIONINSIGHTS_CONNECTION_STRING,
     FILES_DIR,
     NCDEMO_SCHEDULED_EVENTS_URL,
     PORT,
@@ -47,6 +48,8 @@ class JobArgs:
     queue: str | None = None
     files: bool = False
     has_token: bool = False
+    has_insights: bool = False
+    """Its namespace holds the connection string of an Application Insights resource."""
     env: dict[str, Any] | None = None
     """Beside a job's own, e.g. where MLflow is."""
 
@@ -110,6 +113,9 @@ def container(args: JobArgs, identity: str, own: Share) -> m.Manifest:
     entries = [{"name": key, "value": value} for key, value in env.items()]
     if args.has_token:
         entries.append({"name": "HF_TOKEN", "valueFrom": {"secretKeyRef": {"name": TOKEN_SECRET, "key": HF_TOKEN}}})
+    if args.has_insights:
+        held = {"secretKeyRef": {"name": INSIGHTS_SECRET, "key": INSIGHTS_KEY}}
+        entries.append({"name": APPLICATIONINSIGHTS_CONNECTION_STRING, "valueFrom": held})
     mounts = [
         {"name": "spec", "mountPath": SPEC_FILE.rpartition("/")[0], "readOnly": True},
         {"name": "runs", "mountPath": RUNS_DIR},

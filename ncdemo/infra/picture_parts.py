@@ -118,6 +118,10 @@ def outside(rendered: Rendered, box: MakeBox) -> list[Around]:
         found.append((box("Run commands", ["write and start each job's systemd unit"]), "starts jobs", "from"))
     if rendered.of("AzureMonitorWorkspace"):
         found.append((box("Azure Monitor", ["workspace, managed Prometheus"]), "metrics", "to"))
+    for workspace in rendered.of("Workspace"):
+        cap = workspace.inputs["workspaceCapping"]["dailyQuotaGb"]
+        lines = [f"by identity, no keys; {cap:g} GB a day"]
+        found.append((box("Application Insights", lines), "figures of runs", "to"))
     found += [(box("Budget", [f"{r.inputs['amount']:,} USD a month, e-mail at 50, 80, 100 %"]), "", "to") for r in rendered.of("Budget")]
     return found
 

@@ -23,6 +23,8 @@ BASTION_BASIC = Price(0.19, "Azure Retail Prices 2026-08")
 FILES_GIB = Price(0.16 / HOURS_PER_MONTH, "Azure Files Premium LRS per provisioned GiB and month; Azure Retail Prices 2026-10-03")
 BLOB_GB_MONTH = 0.0184
 """Hot LRS, per GB stored and month (East US 2)."""
+LOGS_GB = 2.30
+"""Analytics Logs, per GB ingested, East US; the first 5 GB of a month are free (Azure Monitor pricing, seen 2026)."""
 STANDARD_SSD = {128: Price(9.60 / HOURS_PER_MONTH, "E10 per month"), 256: Price(19.20 / HOURS_PER_MONTH, "E15 per month")}
 PREMIUM_SSD = {128: Price(19.71 / HOURS_PER_MONTH, "P10 per month"), 256: Price(38.01 / HOURS_PER_MONTH, "P15 per month")}
 """Size in GiB -> price of one disk; a disk is paid as the next larger size."""

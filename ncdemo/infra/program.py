@@ -16,6 +16,7 @@ from pulumi_azure_native import resources
 
 from ncdemo.infra.aks import Cluster, ClusterArgs
 from ncdemo.infra.alert_rules import rule_files
+from ncdemo.infra.application_insights import ApplicationInsights, ApplicationInsightsArgs
 from ncdemo.infra.azure_monitor import AzureMonitor, AzureMonitorArgs
 from ncdemo.infra.cloud_init import CUSTOM_DATA_BYTES
 from ncdemo.infra.component import Place, tags_of
@@ -69,6 +70,8 @@ class Azure:
     jobs: Identity
     storage: Storage
     registry: Registry
+    connection: pulumi.Output[str] | None
+    """Connection string of the Application Insights resource; None where there is none."""
 
     @classmethod
     def of(cls, stack: Stack, today: datetime.date) -> "Azure":
@@ -89,7 +92,14 @@ class Azure:
         registry = Registry("registry", RegistryArgs(place))
         if spec.cost_guard.monthly_budget_usd:
             CostGuard("cost-guard", CostGuardArgs(place, spec.cost_guard, group.id, today))
-        return cls(place, network, jobs, storage, registry)
+        connection = None
+        if spec.monitoring.application_insights:
+            insights = ApplicationInsights(
+                "application-insights", ApplicationInsightsArgs(place, spec.monitoring.application_insights_gb_per_day)
+            )
+            jobs.grant("application-insights", "Monitoring Metrics Publisher", insights.id)
+            connection = insights.connection_string
+        return cls(place, network, jobs, storage, registry, connection)
 
     def image(self, stack: Stack, name: str) -> pulumi.Output[str]:
         return image_ref(stack.spec.images, name, self.registry.server)
@@ -135,9 +145,10 @@ def on_aks(stack: Stack, azure: Azure, hf_token: pulumi.Input[str] | None) -> Ou
             "files_gib": spec.storage.files_gib,
             "resource_group": place.resource_group,
         }
-        made[space] = JobNamespace(
-            f"namespace-{space}", NamespaceArgs(space, provider, azure.jobs.client_id, hf_token, **files if spec.storage.files_gib else {})
+        space_args = NamespaceArgs(
+            space, provider, azure.jobs.client_id, hf_token, azure.connection, **files if spec.storage.files_gib else {}
         )
+        made[space] = JobNamespace(f"namespace-{space}", space_args)
     after: list[pulumi.Resource] = list(made.values())
     if spec.aks.kueue:
         after.append(Kueue("kueue", KueueArgs(provider, spec.pools, tuple(spaces))))
@@ -219,6 +230,7 @@ def on_vms(stack: Stack, azure: Azure, hf_token: pulumi.Input[str] | None) -> Ou
             azure.storage.account,
             azure.jobs.client_id,
             hf_token,
+            azure.connection,
         )
         # One after the other, so that two jobs of several nodes reach every VM in the same order.
         before = [VmJob(f"job-{run.job.name}", args, pulumi.ResourceOptions(depends_on=before))]
@@ -248,6 +260,7 @@ def job_args(
         queue=queue,
         files=bool(spec.storage.files_gib),
         has_token=hf_token is not None,
+        has_insights=spec.monitoring.application_insights,
         env={"MLFLOW_TRACKING_URI": MLFLOW_URI, NCDEMO_PUSHGATEWAY: PUSHGATEWAY_URI} if spec.monitoring.in_cluster else {},
     )
 

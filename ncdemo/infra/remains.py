@@ -10,6 +10,8 @@ from ncdemo.spec.stack_file import Stack
 
 RECOVER_DAYS = 14
 """Azure brings a deleted storage account back for so long, if no other took its name (Recover a deleted storage account)."""
+WORKSPACE_DAYS = 14
+"""Azure keeps a deleted Log Analytics workspace so long (Log Analytics REST API, Workspaces - Delete)."""
 
 WATCHERS = "the resource group NetworkWatcherRG"
 
@@ -42,6 +44,8 @@ def _of_azure(stack: Stack) -> Remains:
         gone.append("MLflow's runs and artifacts, and Prometheus' samples")
     if spec.monitoring.azure_monitor and spec.target == "aks":
         gone.append("the Azure Monitor workspace with its metrics")
+    if spec.monitoring.application_insights:
+        gone.append("the Application Insights resource with the figures that runs sent to it")
     if spec.storage.files_gib:
         gone.append(f"the Files share, {spec.storage.files_gib} GiB")
     if spec.images.repository is None:
@@ -58,6 +62,15 @@ def _of_azure(stack: Stack) -> Remains:
         ),
         *_of_all(stack),
     ]
+    if spec.monitoring.application_insights:
+        left.append(
+            Left(
+                f"the deleted Log Analytics workspace log-ncdemo-{name}, which comes back with its data for {WORKSPACE_DAYS} days when a "
+                "stack of this name is made again",
+                0.0,
+                f"to delete it at once, before: az monitor log-analytics workspace delete --force -g rg-ncdemo-{name} -n log-ncdemo-{name}",
+            )
+        )
     if spec.target == "aks":
         left.append(
             Left(f"the kubeconfig entry aks-ncdemo-{name}, if you made it", 0.0, f"kubectl config delete-context aks-ncdemo-{name}")

@@ -17,12 +17,15 @@ SUBSCRIPTION = "00000000-0000-0000-0000-000000000000"
 SUFFIX = "abc123"
 SECRET = "[secret]"
 TOKEN_STAND_IN = "stand-in-for-the-token"
-"""Marks where the Hugging Face token would be; it is never printed."""
+CONNECTION_STAND_IN = "stand-in-for-the-connection-string"
+"""Mark where the Hugging Face token and Application Insights' connection string would be; neither is ever printed."""
 
 
 def plain(value: Any) -> Any:
-    """Return a registered value as plain data: secrets hidden, whole floats as whole numbers."""
-    if pulumi.runtime.rpc.is_rpc_secret(value) or value == TOKEN_STAND_IN:
+    """Return a registered value as plain data: secrets hidden in their shape, whole floats as whole numbers."""
+    if pulumi.runtime.rpc.is_rpc_secret(value):
+        return _hidden(pulumi.runtime.rpc.unwrap_rpc_secret(value))
+    if value in (TOKEN_STAND_IN, CONNECTION_STAND_IN):
         return SECRET
     if isinstance(value, dict):
         # The wire has no order of keys: people's, so that two renderings are equal.
@@ -32,6 +35,13 @@ def plain(value: Any) -> Any:
     if isinstance(value, float) and value.is_integer():
         return int(value)
     return value
+
+
+def _hidden(value: Any) -> Any:
+    """Return a secret's shape: a manifest with it is still a manifest."""
+    if isinstance(value, dict):
+        return {key: _hidden(one) for key, one in value.items()}
+    return [_hidden(one) for one in value] if isinstance(value, list | tuple) else SECRET
 
 
 def _as_people_write(key: str) -> tuple[int, str]:
@@ -73,6 +83,9 @@ class StandIn(pulumi_mocks.Mocks):
     def _UserAssignedIdentity(self, name: str) -> dict[str, Any]:
         return {key: str(uuid.uuid5(uuid.NAMESPACE_URL, f"{name}:{key}")) for key in ("clientId", "principalId")}
 
+    def _Component(self, name: str) -> dict[str, Any]:
+        return {"connectionString": CONNECTION_STAND_IN, "instrumentationKey": SECRET}
+
     def _Registry(self, name: str) -> dict[str, Any]:
         return {"loginServer": f"{name}.azurecr.io"}
 
@@ -97,6 +110,8 @@ NAME_KEYS = {
     "azure-native:containerregistry:Registry": ("registryName",),
     "azure-native:containerservice:ManagedCluster": ("resourceName",),
     "azure-native:compute:VirtualMachine": ("vmName",),
+    "azure-native:applicationinsights:Component": ("resourceName",),
+    "azure-native:operationalinsights:Workspace": ("workspaceName",),
     "azure-native:monitor:AzureMonitorWorkspace": ("azureMonitorWorkspaceName",),
     "azure-native:monitor:DataCollectionEndpoint": ("dataCollectionEndpointName",),
     "azure-native:monitor:DataCollectionRule": ("dataCollectionRuleName",),

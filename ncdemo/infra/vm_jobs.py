@@ -17,7 +17,7 @@ from ncdemo.infra.cloud_init import JOBS, READY
 from ncdemo.infra.component import Component, Place
 from ncdemo.infra.job_plan import environment, job_id, results_environment, run_file, share
 from ncdemo.infra.vm import Vm
-from ncdemo.spec.job import NCDEMO_NODE_RANK, job_command
+from ncdemo.spec.job import APPLICATIONINSIGHTS_CONNECTION_STRING, NCDEMO_NODE_RANK, job_command
 from ncdemo.spec.job_labels import job_unit
 from ncdemo.spec.run_folder import METRICS, RUN_COMMANDS_FOLDER
 from ncdemo.spec.services import Images
@@ -43,6 +43,14 @@ class VmJobArgs:
     account: pulumi.Input[str]
     identity_client_id: pulumi.Input[str]
     hf_token: pulumi.Input[str] | None = None
+    connection: pulumi.Input[str] | None = None
+    """Connection string of the Application Insights resource."""
+
+    @property
+    def secrets(self) -> list[compute.RunCommandInputParameterArgs]:
+        """What the run command's script finds in its environment, and nobody reads in Azure."""
+        values = {TOKEN_PARAMETER: self.hf_token, APPLICATIONINSIGHTS_CONNECTION_STRING: self.connection}
+        return [compute.RunCommandInputParameterArgs(name=name, value=value) for name, value in values.items() if value is not None]
 
 
 class VmJob(Component):
@@ -59,7 +67,6 @@ class VmJob(Component):
             log = pulumi.Output.concat(
                 "https://", args.account, f".blob.core.windows.net/{METRICS}/{RUN_COMMANDS_FOLDER}/{identity}-{rank}"
             )
-            token = [compute.RunCommandInputParameterArgs(name=TOKEN_PARAMETER, value=args.hf_token)] if args.hf_token is not None else None
             script = pulumi.Output.all(args.image, args.account).apply(_starting(args, identity, rank))
             self.make(
                 compute.VirtualMachineRunCommandByVirtualMachine,
@@ -70,7 +77,7 @@ class VmJob(Component):
                 location=args.place.location,
                 source=compute.VirtualMachineRunCommandScriptSourceArgs(script=script),
                 # Azure keeps a protected parameter encrypted and never shows it again.
-                protected_parameters=token,
+                protected_parameters=args.secrets or None,
                 async_execution=False,
                 timeout_in_seconds=START_TIMEOUT_S,
                 treat_failure_as_deployment_failure=True,
@@ -118,6 +125,13 @@ def start_script(args: VmJobArgs, identity: str, rank: int, image: str, account:
         "  mv /etc/ncdemo/hf-token.new /etc/ncdemo/hf-token",
         "fi",
     ]
+    # docker alone reads the file, as root; the container, which sees the folder, is somebody else.
+    connection = [
+        f'if [ -n "${{{APPLICATIONINSIGHTS_CONNECTION_STRING}:-}}" ]; then',
+        f"  chmod 600 {folder}/container.env",
+        f'  printf "%s\\n" "{APPLICATIONINSIGHTS_CONNECTION_STRING}=${APPLICATIONINSIGHTS_CONNECTION_STRING}" >>{folder}/container.env',
+        "fi",
+    ]
     unit = job_unit(identity)
     limits = f"[Unit]\nStartLimitBurst={args.run.job.retries + 1}\n"
     start = [
@@ -134,7 +148,7 @@ def start_script(args: VmJobArgs, identity: str, rank: int, image: str, account:
     begin = [f"systemctl reset-failed {unit} 2>/dev/null || true", f"systemctl enable {unit}", f"systemctl start --no-block {unit}"]
     if not args.run.job.suspend:
         start += begin
-    return "\n".join([*wait, *write, *token, *start]) + "\n"
+    return "\n".join([*wait, *write, *token, *connection, *start]) + "\n"
 
 
 def job_files(args: VmJobArgs, identity: str, rank: int, image: str, account: str) -> dict[str, str]:

@@ -80,6 +80,11 @@ class Monitoring(Spec):
     """Grafana with our dashboards beside them, reached by kubectl port-forward alone; needs in_cluster."""
     azure_monitor: bool = False
     """Azure Monitor workspace too, fed by AKS's managed Prometheus."""
+    application_insights: bool = False
+    """Application Insights resource for jobs with telemetry.azure_monitor: identity. Each job gets its connection string; only the jobs'
+    identity may write."""
+    application_insights_gb_per_day: Annotated[float, Field(ge=0.1, le=1000)] = 1.0
+    """It keeps so much; what comes after that in a day is lost."""
 
     @model_validator(mode="after")
     def _grafana_has_data(self) -> "Monitoring":

@@ -92,6 +92,8 @@ class StackSpec(Spec):
             raise ValueError("pools is empty; add one, e.g. pools: [{name: h100, vm_size: Standard_NC40ads_H100_v5, max_count: 1}]")
         if self.target == "kubernetes" and self.storage.files_gib:
             raise ValueError("storage.files_gib makes an Azure Files share, which target: kubernetes doesn't; remove it")
+        if self.target == "kubernetes" and self.monitoring.application_insights:
+            raise ValueError("monitoring.application_insights makes an Azure resource, which target: kubernetes doesn't; remove it")
         return self
 
     @model_validator(mode="after")

@@ -168,8 +168,25 @@ def _job_run(stack: Stack, at: int, job: Job, data: dict[str, Any]) -> JobRun:
             )
             raise stack.mistake(("jobs", at, "config"), said)
         run = run.model_copy(update={"train": run.train.model_copy(update={"processes": max(gpus, 1)})})
+    if lacking := _no_resource(spec, run):
+        why, remedy = lacking
+        raise stack.mistake(("jobs", at, "config"), f"telemetry.azure_monitor = {run.telemetry.azure_monitor}, but {why}; {remedy}")
     deadline_h = job.deadline_h or spec.cost_guard.job_deadline_h
     return JobRun(job, run, spec.pool_of(job), gpus, max(1, round(deadline_h * 3600)))
+
+
+def _no_resource(spec: StackSpec, run: TrainSpec | BenchSpec) -> tuple[str, str] | None:
+    """Return why a job's figures would reach no Application Insights resource, and what to do; None where they do, or needn't."""
+    auth = run.telemetry.azure_monitor
+    if auth is None:
+        return None
+    if spec.target == "kubernetes":
+        return "on a cluster that exists jobs have neither a resource to send to nor an Azure identity", "set it to null (under set:)"
+    if not spec.monitoring.application_insights:
+        return "the stack has no Application Insights resource to send to", "set monitoring.application_insights: true"
+    if auth == "key":
+        return "the stack's Application Insights resource takes identities alone", "set it to identity (under set:)"
+    return None
 
 
 def _load(stack: Stack, at: int, job: Job, data: dict[str, Any]) -> TrainSpec | BenchSpec:

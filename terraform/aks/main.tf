@@ -28,6 +28,10 @@ locals {
     metrics     = { role = "Storage Blob Data Contributor", scope = module.storage.containers["metrics"] }
     datasets    = { role = "Storage Blob Data Reader", scope = module.storage.containers["datasets"] }
   }
+
+  insights_roles = {
+    for one in module.application_insights : "application-insights" => { role = "Monitoring Metrics Publisher", scope = one.id }
+  }
 }
 
 resource "azurerm_resource_group" "stack" {
@@ -91,7 +95,7 @@ module "identity_jobs" {
   source  = "../modules/identity"
   place   = local.place
   purpose = "jobs"
-  grants  = local.blob_roles
+  grants  = merge(local.blob_roles, local.insights_roles)
   trusts  = { for space in distinct(var.pools[*].namespace) : space => { service_account = "ncdemo-job", issuer = module.aks.issuer } }
 }
 
@@ -109,6 +113,13 @@ module "monitoring" {
   for_each   = toset(var.monitoring.azure_monitor ? ["azure"] : [])
   place      = local.place
   cluster_id = module.aks.id
+}
+
+module "application_insights" {
+  source     = "../modules/application_insights"
+  for_each   = toset(var.monitoring.application_insights ? ["runs"] : [])
+  place      = local.place
+  gb_per_day = var.monitoring.application_insights_gb_per_day
 }
 
 module "cost_guard" {

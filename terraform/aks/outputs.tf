@@ -37,3 +37,9 @@ output "namespaces" {
   description = "Manifests of the jobs' namespaces: terraform output -raw namespaces | kubectl apply -f -"
   value       = join("---\n", [for one in local.manifests : yamlencode(one)])
 }
+
+output "connection_string" {
+  description = "Of the Application Insights resource (null: there is none): terraform output -raw connection_string"
+  value       = one([for one in module.application_insights : one.connection_string])
+  sensitive   = true
+}

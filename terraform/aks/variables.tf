@@ -160,12 +160,19 @@ variable "aks" {
 }
 
 variable "monitoring" {
-  description = "in_cluster: identity and container for an MLflow server in the cluster. azure_monitor: a workspace fed by AKS's managed Prometheus."
+  description = "in_cluster: identity and container for an MLflow server in the cluster. azure_monitor: a workspace fed by AKS's managed Prometheus. application_insights: a resource that jobs send their figures to, as their identity alone; GB a day that it keeps."
   type = object({
-    in_cluster    = optional(bool, false)
-    azure_monitor = optional(bool, false)
+    in_cluster                      = optional(bool, false)
+    azure_monitor                   = optional(bool, false)
+    application_insights            = optional(bool, false)
+    application_insights_gb_per_day = optional(number, 1)
   })
   default = {}
+
+  validation {
+    condition     = var.monitoring.application_insights_gb_per_day >= 0.1 && var.monitoring.application_insights_gb_per_day <= 1000
+    error_message = "monitoring.application_insights_gb_per_day must be 0.1 to 1000."
+  }
 }
 
 variable "cost_guard" {

@@ -97,6 +97,8 @@ storage = {
 }
 
 monitoring = {
-  in_cluster    = true
-  azure_monitor = true
+  in_cluster                      = true
+  azure_monitor                   = true
+  application_insights            = true
+  application_insights_gb_per_day = 1
 }

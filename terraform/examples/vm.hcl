@@ -48,3 +48,8 @@ storage = {
   allowed_from      = []
   files_gib         = 256
 }
+
+monitoring = {
+  application_insights            = true
+  application_insights_gb_per_day = 1
+}

@@ -28,6 +28,10 @@ locals {
     metrics     = { role = "Storage Blob Data Contributor", scope = module.storage.containers["metrics"] }
     datasets    = { role = "Storage Blob Data Reader", scope = module.storage.containers["datasets"] }
   }
+
+  insights_roles = {
+    for one in module.application_insights : "application-insights" => { role = "Monitoring Metrics Publisher", scope = one.id }
+  }
 }
 
 resource "azurerm_resource_group" "stack" {
@@ -69,7 +73,7 @@ module "identity_jobs" {
   source  = "../modules/identity"
   place   = local.place
   purpose = "jobs"
-  grants  = merge(local.blob_roles, { pull = { role = "AcrPull", scope = module.registry.id } })
+  grants  = merge(local.blob_roles, local.insights_roles, { pull = { role = "AcrPull", scope = module.registry.id } })
 }
 
 module "vm" {
@@ -84,6 +88,13 @@ module "vm" {
   public_address = length(var.network.ssh_from) > 0
   shutdown_utc   = var.cost_guard.shutdown_utc
   files_account  = module.storage.files_account
+}
+
+module "application_insights" {
+  source     = "../modules/application_insights"
+  for_each   = toset(var.monitoring.application_insights ? ["runs"] : [])
+  place      = local.place
+  gb_per_day = var.monitoring.application_insights_gb_per_day
 }
 
 module "cost_guard" {

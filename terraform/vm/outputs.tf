@@ -27,3 +27,9 @@ output "vms" {
   description = "Names of the VMs."
   value       = [for vm in module.vm : vm.name]
 }
+
+output "connection_string" {
+  description = "Of the Application Insights resource (null: there is none): terraform output -raw connection_string"
+  value       = one([for one in module.application_insights : one.connection_string])
+  sensitive   = true
+}

@@ -148,6 +148,20 @@ variable "vm" {
   }
 }
 
+variable "monitoring" {
+  description = "application_insights: a resource that jobs send their figures to, as their identity alone; GB a day that it keeps."
+  type = object({
+    application_insights            = optional(bool, false)
+    application_insights_gb_per_day = optional(number, 1)
+  })
+  default = {}
+
+  validation {
+    condition     = var.monitoring.application_insights_gb_per_day >= 0.1 && var.monitoring.application_insights_gb_per_day <= 1000
+    error_message = "monitoring.application_insights_gb_per_day must be 0.1 to 1000."
+  }
+}
+
 variable "cost_guard" {
   description = "Budget of the resource group (null: none) and who is told; the time of day, in UTC, at which all VMs are deallocated (null: never). Until when the stack is wanted, a tag (null: no end)."
   type = object({

@@ -73,8 +73,13 @@ RESOURCES = {
 }
 """Class of azure-native -> namespace (its file), ARM type (its definition there), and the input that becomes the ARM name."""
 
-INPUT_TYPES_ONLY = ("compute:Disk", "compute:VirtualMachineExtension")
-"""Checked by the package's input types alone: shared/arm has no schema of disks, and none that fits every extension."""
+INPUT_TYPES_ONLY = (
+    "applicationinsights:Component",
+    "compute:Disk",
+    "compute:VirtualMachineExtension",
+    "operationalinsights:Workspace",
+)
+"""Checked by the package's input types alone: shared/arm has no schema of the first two and the last, and none that fits every extension."""
 
 RENAMED = {
     "enableHttpsTrafficOnly": "supportsHttpsTrafficOnly",

@@ -1,6 +1,8 @@
 """A job's pods: what they ask for, where they may run, who they are, and what happens when one goes away."""
 
 import copy
+import json
+import uuid
 from typing import Any
 
 import pytest
@@ -8,6 +10,7 @@ import pytest
 pytest.importorskip("pulumi", reason="the `infra` extra isn't installed: scripts/setup_env.sh --extra infra")
 
 from ncdemo.infra.render import Rendered, render
+from ncdemo.infra.stand_in import CONNECTION_STAND_IN, SECRET
 from ncdemo.spec.base import SpecError
 from ncdemo.spec.job import EXIT_BAD_SPEC, EXIT_INTERRUPTED, NCDEMO_MASTER_ADDR, NCDEMO_NODES, STOP_S
 from ncdemo.spec.stack_file import stack_of
@@ -179,6 +182,37 @@ def test_jobs_act_as_their_azure_identity() -> None:
     template = manifest(found, "Job", "tune")["spec"]["template"]
     assert template["metadata"]["labels"]["azure.workload.identity/use"] == "true"
     assert template["spec"]["serviceAccountName"] == account["metadata"]["name"]
+
+
+VARIABLE = "APPLICATIONINSIGHTS_CONNECTION_STRING"
+PUBLISHER = "3913510d-42f4-4e42-8a64-420c390055eb"
+
+
+def test_jobs_are_told_where_application_insights_is_by_a_secret() -> None:
+    found = of({"name": "tune", "config": LORA, "pool": "one"}, monitoring={"application_insights": True})
+    containers = pod(found, "tune")["containers"]
+    ref = env(containers[0])[VARIABLE]["secretKeyRef"]
+    held = {m["metadata"]["namespace"]: m for m in found.manifests() if m["kind"] == "Secret" and m["metadata"]["name"] == ref["name"]}
+    assert held.keys() == set(found.stack.namespaces)
+    assert held["small"]["stringData"] == {ref["key"]: SECRET}
+    assert CONNECTION_STAND_IN not in json.dumps([one.inputs for one in found.resources])
+    assert VARIABLE not in env(pod(of({"name": "tune", "config": LORA, "pool": "one"}), "tune")["containers"][0])
+
+
+@pytest.mark.parametrize("target", ["aks", "vm"])
+def test_the_jobs_identity_alone_writes_to_application_insights(target: str) -> None:
+    found = of(
+        target=target, monitoring={"application_insights": True, "in_cluster": target == "aks", "application_insights_gb_per_day": 0.5}
+    )
+    (component,), (workspace,) = found.of("Component"), found.of("Workspace")
+    jobs = next(one for one in found.resources if one.name == "identity-jobs-identity")
+    roles = [one.inputs for one in found.of("RoleAssignment") if one.inputs["roleDefinitionId"].endswith(PUBLISHER)]
+    assert [role["scope"].rpartition("/")[2] for role in roles] == [component.inputs["resourceName"]]
+    assert roles[0]["principalId"] == str(uuid.uuid5(uuid.NAMESPACE_URL, f"{jobs.inputs['resourceName']}:principalId"))
+    assert component.inputs["disableLocalAuth"] is True
+    assert component.inputs["workspaceResourceId"].endswith(f"/{workspace.inputs['workspaceName']}")
+    assert workspace.inputs["workspaceCapping"] == {"dailyQuotaGb": 0.5}
+    assert not of(target=target).of("Component")
 
 
 def test_a_cluster_that_exists_gets_jobs_and_nothing_of_azure() -> None:

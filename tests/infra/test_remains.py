@@ -13,7 +13,10 @@ def left(**config: Any) -> Remains:
 
 
 def test_on_azure_everything_that_stays_is_free() -> None:
-    for config in ({"target": "aks", "monitoring": {"azure_monitor": True}}, {"target": "vm", "storage": {"files_gib": 100}}):
+    for config in (
+        {"target": "aks", "monitoring": {"azure_monitor": True}},
+        {"target": "vm", "storage": {"files_gib": 100}, "monitoring": {"application_insights": True}},
+    ):
         found = left(**config)
         assert {one.usd_per_month for one in found.left} == {0.0}
         assert all(one.remedy for one in found.left)
@@ -25,6 +28,7 @@ def test_on_azure_everything_that_stays_is_free() -> None:
         ({}, "results"),
         ({"monitoring": {"in_cluster": True}}, "MLflow's runs"),
         ({"monitoring": {"azure_monitor": True}}, "Azure Monitor workspace"),
+        ({"target": "vm", "monitoring": {"application_insights": True}}, "Application Insights resource"),
         ({"storage": {"files_gib": 100}}, "Files share, 100 GiB"),
         ({"target": "vm", "pools": [{"max_count": 3}]}, "3 OS disks"),
     ],
@@ -39,6 +43,11 @@ def test_what_belongs_to_others_stays_at_their_price() -> None:
     others = [one.what for one in found.left if one.usd_per_month is None]
     assert [what.split()[-1] for what in others] == ["there", "them", "registry.example/ncdemo", "https://mlflow.example"]
     assert "(its owner's price)" in as_text(found)
+
+
+def test_a_deleted_workspace_that_comes_back_with_its_data_is_named() -> None:
+    (one,) = [one for one in left(monitoring={"application_insights": True}).left if "Log Analytics" in one.what]
+    assert one.remedy.endswith("delete --force -g rg-ncdemo-dev -n log-ncdemo-dev")
 
 
 def test_the_token_is_still_good() -> None:

@@ -184,6 +184,15 @@ good:
     addressSpace: {addressPrefixes: [10.0.0.0/16]}
     subnets: [{name: nodes, addressPrefix: 10.0.0.0/24, networkSecurityGroup: *ref, delegations: [{name: d, serviceName: x}]}]
   resources:ResourceGroup: *at
+  applicationinsights:Component:
+    {<<: *at, resourceName: appi, kind: other, applicationType: other, disableLocalAuth: true, workspaceResourceId: *id}
+  operationalinsights:Workspace:
+    <<: *at
+    workspaceName: logs
+    sku: {name: PerGB2018}
+    retentionInDays: 90
+    workspaceCapping: {dailyQuotaGb: 1.5}
+    features: {disableLocalAuth: true, enableLogAccessUsingOnlyResourcePermissions: true}
   storage:BlobContainer: {<<: *rg, accountName: account, containerName: checkpoints, publicAccess: None}
   storage:BlobServiceProperties:
     {<<: *rg, accountName: account, blobServicesName: default, deleteRetentionPolicy: {enabled: true, days: 7}}

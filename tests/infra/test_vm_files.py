@@ -31,6 +31,7 @@ from ncdemo.infra import vm_jobs
 from ncdemo.infra.cloud_init import CUSTOM_DATA_BYTES, cloud_init
 from ncdemo.infra.program import check
 from ncdemo.infra.render import Rendered, render
+from ncdemo.infra.stand_in import CONNECTION_STAND_IN
 from ncdemo.spec.base import SpecError
 from ncdemo.spec.job import FILES_DIR, SPEC_FILE, job_command, load_run
 from ncdemo.spec.stack_file import Stack, load_stack, stack_of
@@ -58,6 +59,7 @@ CONFIG: dict[str, Any] = {
     "storage": {"files_gib": 100},
     "vm": {"setup": "echo made by setup >>SETUP_NOTE"},
     "hf_token": {"secure": "v1:encrypted"},
+    "monitoring": {"application_insights": True},
     "jobs": [
         {"name": "tune", "config": "workloads/configs/training/demo.yaml", "gpus": 1, "retries": 2},
         {"name": "tune-2x2", "config": "workloads/configs/training/lora.yaml", "nodes": 2},
@@ -1120,3 +1122,20 @@ def test_the_token_is_in_one_file_that_root_alone_reads(vm: Machine) -> None:
     assert start(vm, "tune", HF_TOKEN="hf_other") == 0
     assert holding[0].read_text() == "hf_other"
     assert stat.S_IMODE(holding[0].stat().st_mode) == 0o600
+
+
+def test_the_connection_string_is_in_one_file_that_docker_alone_reads(vm: Machine) -> None:
+    vm.path("/var/lib/ncdemo/ready").touch()
+    identity, script = job_of("tune")
+    assert CONNECTION_STAND_IN not in script
+    given = "InstrumentationKey=00000000-0000-0000-0000-000000000000;IngestionEndpoint=https://eastus.example/;ApplicationId=$x 'y'"
+    for _ in range(2):
+        assert start(vm, "tune", APPLICATIONINSIGHTS_CONNECTION_STRING=given) == 0, vm.said
+        held = vm.path(f"/etc/ncdemo/jobs/{identity}/container.env")
+        assert lines(held.read_text())["APPLICATIONINSIGHTS_CONNECTION_STRING"] == given
+        assert held.read_text().count(given) == 1
+        assert stat.S_IMODE(held.stat().st_mode) == 0o600
+    holding = [path for path in vm.root.rglob("*") if path.is_file() and path.name != "calls" and given.encode() in path.read_bytes()]
+    assert holding == [held]
+    assert start(vm, "tune") == 0
+    assert given not in held.read_text()

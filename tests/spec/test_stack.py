@@ -201,6 +201,35 @@ def test_what_a_job_comes_to() -> None:
     assert jobs({"config": BENCH}).jobs[0].image == "vllm"
 
 
+INSIGHTS = {"application_insights": True}
+NOWHERE = [
+    ("identity", {}, "identity, but the stack has no Application Insights resource .*; set monitoring.application_insights: true$"),
+    ("key", {"target": "vm"}, "key, but the stack has no Application Insights resource .*; set monitoring.application_insights: true$"),
+    ("key", {"monitoring": INSIGHTS}, r"key, but .* takes identities alone; set it to identity \(under set:\)$"),
+    ("identity", {"target": "kubernetes"}, r"identity, but on a cluster that exists .*; set it to null \(under set:\)$"),
+]
+
+
+@pytest.mark.parametrize("config", [LORA, BENCH], ids=["train", "bench"])
+@pytest.mark.parametrize(("auth", "stack", "said"), NOWHERE)
+def test_figures_that_would_reach_no_resource_are_refused(config: str, auth: str, stack: dict[str, Any], said: str) -> None:
+    with pytest.raises(SpecError, match=rf"jobs\.0\.config: telemetry\.azure_monitor = {said}"):
+        jobs({"config": config, "set": {"telemetry.azure_monitor": auth}}, **stack)
+
+
+@pytest.mark.parametrize("target", ["aks", "vm"])
+def test_figures_reach_the_stacks_own_resource_as_an_identity(target: str) -> None:
+    (job,) = jobs({"config": LORA, "set": {"telemetry.azure_monitor": "identity"}}, target=target, monitoring=INSIGHTS).jobs
+    assert job.run.telemetry.azure_monitor == "identity"
+
+
+def test_a_cluster_that_exists_gets_no_application_insights() -> None:
+    with pytest.raises(
+        SpecError, match=r"monitoring\.application_insights makes an Azure resource, which target: kubernetes doesn't; remove it"
+    ):
+        jobs(target="kubernetes", monitoring=INSIGHTS)
+
+
 def test_without_a_pool_a_job_takes_one_gpu_or_none() -> None:
     one, none = jobs({"config": LORA}, {"config": LORA, "gpus": 0}, target="kubernetes").jobs
     assert (one.pool, one.gpus, one.run.train.processes) == (None, 1, 1)

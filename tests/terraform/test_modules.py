@@ -121,7 +121,7 @@ def test_modules_are_whole() -> None:
     """Every module pins azurerm, only roots have a provider, and every variable and output says what it is."""
     folders = {path.parent for path in FILES}
     assert {path.name for path in (TERRAFORM / "modules").iterdir()} == {
-        "network", "identity", "storage", "registry", "aks", "gpu_pool", "vm", "monitoring", "cost_guard"
+        "network", "identity", "storage", "registry", "aks", "gpu_pool", "vm", "monitoring", "application_insights", "cost_guard"
     }  # fmt: skip
     for folder in folders:
         found = [one for path in folder.glob("*.tf") for one in blocks(body_of(path))]

@@ -33,6 +33,8 @@ VARIANTS = [
     ("vm-full", ["vm.setup=apt-get install -y htop", "vm.ssh_public_keys=['ssh-ed25519 AAAAC3Nza me']", "storage.replication=ZRS"]),
     ("aks-dev", ["pools.0.zones=['2']", "pools.0.vm_size=Standard_D4s_v5", "aks.api_allowed_from=[203.0.113.0/24]", "tags.team=ml"]),
     ("vm-dev", ["cost_guard.expires='2027-01-31T18:00:00Z'"]),
+    ("vm-dev", ["monitoring.application_insights=true", "monitoring.application_insights_gb_per_day=2.5"]),
+    ("aks-dev", ["monitoring.application_insights=true", "monitoring.application_insights_gb_per_day=10"]),
     ("aks-dev", ["cost_guard.expires='2027-01-31T18:00:00Z'", f"aks.admins=['{ADMIN}','{ADMIN[:-1]}6']"]),
     ("aks-full", ["storage.allowed_from=[203.0.113.7/32]", "network.address_space=10.8.0.0/20", "pools.1.driver=none"]),
 ]
@@ -129,6 +131,12 @@ def test_every_argument_that_changes_in_terraform_is_seen(name: str) -> None:
     [
         ("gpu_pool", '? "Delete" : null', '? "Deallocate" : null', "properties.scaleSetEvictionPolicy"),
         ("gpu_pool", "nvidia.com/gpu=present", "nvidia.com/gpu=here", "properties.nodeTaints"),
+        (
+            "application_insights",
+            "local_authentication_enabled = false",
+            "local_authentication_enabled = true",
+            "properties.DisableLocalAuth",
+        ),
         ("storage", 'min_tls_version                  = "TLS1_2"', 'min_tls_version = "TLS1_0"', "properties.minimumTlsVersion"),
     ],
 )

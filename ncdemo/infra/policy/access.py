@@ -20,6 +20,7 @@ WIDE_SCOPE = re.compile(r"/?|/subscriptions/[^/]+/?|/providers/microsoft\.manage
 
 TAGS = ("project", "stack", "managed-by")
 TAGGED = (
+    "applicationinsights:Component",
     "compute:VirtualMachine",
     "containerregistry:Registry",
     "containerservice:AgentPool",
@@ -34,6 +35,7 @@ TAGGED = (
     "network:NetworkSecurityGroup",
     "network:PublicIPAddress",
     "network:VirtualNetwork",
+    "operationalinsights:Workspace",
     "resources:ResourceGroup",
     "storage:StorageAccount",
 )

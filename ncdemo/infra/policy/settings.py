@@ -7,7 +7,7 @@ python -m pytest tests/infra/test_policy.py -k storage
 
 from collections.abc import Iterator
 
-from ncdemo.infra.policy.base import Inputs, Rule, read, rule, setting
+from ncdemo.infra.policy.base import UNKNOWN, Inputs, Rule, read, rule, setting
 
 ACCOUNT, REGISTRY, CLUSTER, MACHINE = (
     "storage:StorageAccount",
@@ -15,6 +15,7 @@ ACCOUNT, REGISTRY, CLUSTER, MACHINE = (
     "containerservice:ManagedCluster",
     "compute:VirtualMachine",
 )
+INSIGHTS, WORKSPACE = "applicationinsights:Component", "operationalinsights:Workspace"
 IDENTITIES = ("SystemAssigned", "UserAssigned", "SystemAssigned, UserAssigned")
 
 
@@ -26,6 +27,17 @@ IDENTITIES = ("SystemAssigned", "UserAssigned", "SystemAssigned, UserAssigned")
 def cluster_version_is_decided(inputs: Inputs) -> Iterator[str]:
     if read(inputs, "kubernetesVersion") is None and read(inputs, "autoUpgradeProfile", "upgradeChannel") in (None, "none"):
         yield "neither kubernetesVersion nor an upgrade channel is set"
+
+
+@rule(
+    "logs-have-a-daily-cap",
+    "Ingestion is paid by the GB: set workspaceCapping.dailyQuotaGb to a number above 0 (the default, -1, is no cap).",
+    WORKSPACE,
+)
+def logs_have_a_daily_cap(inputs: Inputs) -> Iterator[str]:
+    cap = read(inputs, "workspaceCapping", "dailyQuotaGb")
+    if cap is not UNKNOWN and not (isinstance(cap, int | float) and cap > 0):
+        yield f"workspaceCapping.dailyQuotaGb is {'missing' if cap is None else cap}"
 
 
 RULES: tuple[Rule, ...] = (
@@ -79,6 +91,21 @@ RULES: tuple[Rule, ...] = (
         (False, None),
         "Images are for this project's identities: leave anonymousPullEnabled false.",
     ),
+    setting(
+        "insights-no-local-auth",
+        INSIGHTS,
+        "disableLocalAuth",
+        (True,),
+        "Application Insights knows its writers by identity, not by its connection string: set disableLocalAuth to true (default: false).",
+    ),
+    setting(
+        "logs-no-shared-keys",
+        WORKSPACE,
+        "features.disableLocalAuth",
+        (True,),
+        "A Log Analytics workspace has no usable keys: set features.disableLocalAuth to true (default: false).",
+    ),
+    logs_have_a_daily_cap,
     setting(
         "cluster-has-oidc-issuer",
         CLUSTER,

@@ -93,6 +93,8 @@ def namespaces(spec: StackSpec) -> list[str]:
     found = ["Compute", "Network", "Storage", "ContainerRegistry", "ManagedIdentity"]
     if spec.target == "aks":
         found += ["ContainerService", *(["Monitor", "Insights"] if spec.monitoring.azure_monitor else [])]
+    if spec.monitoring.application_insights:
+        found += ["OperationalInsights", *(["Insights"] if "Insights" not in found else [])]
     if spec.target == "vm" and spec.cost_guard.shutdown_utc:
         found.append("DevTestLab")
     if spec.cost_guard.monthly_budget_usd:

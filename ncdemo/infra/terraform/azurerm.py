@@ -416,6 +416,32 @@ KINDS: dict[str, Kind] = {
         fixed={P + "category": "Cost"},
         keys={"notification": "threshold_type,threshold"},
     ),
+    "azurerm_log_analytics_workspace": Kind(
+        "Microsoft.OperationalInsights/workspaces",
+        own,
+        {
+            **PLACE,
+            "sku": P + "sku.name",
+            "retention_in_days": P + "retentionInDays",
+            "daily_quota_gb": P + "workspaceCapping.dailyQuotaGb",
+            "local_authentication_enabled": Convert(P + "features.disableLocalAuth", lambda yes: not yes),
+            "allow_resource_only_permissions": P + "features.enableLogAccessUsingOnlyResourcePermissions",
+        },
+    ),
+    "azurerm_application_insights": Kind(
+        "Microsoft.Insights/components",
+        own,
+        {
+            **PLACE,
+            "application_type": P + "Application_Type",
+            "workspace_id": P + "WorkspaceResourceId",
+            "local_authentication_enabled": Convert(P + "DisableLocalAuth", lambda yes: not yes),
+            "internet_ingestion_enabled": Convert(P + "publicNetworkAccessForIngestion", on),
+            "internet_query_enabled": Convert(P + "publicNetworkAccessForQuery", on),
+        },
+        # azurerm sends the type as the kind too.
+        when={"application_type": {"kind": "other"}},
+    ),
     "azurerm_monitor_workspace": Kind("Microsoft.Monitor/accounts", own, {**PLACE}),
     "azurerm_monitor_data_collection_endpoint": Kind(
         "Microsoft.Insights/dataCollectionEndpoints",

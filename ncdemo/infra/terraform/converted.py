@@ -92,6 +92,8 @@ def known(type_: str, arguments: dict[str, Any]) -> dict[str, Any]:
         found |= {"client_id": made["clientId"], "principal_id": made["principalId"]}
     elif type_ == "azurerm_container_registry":
         found["login_server"] = answers._Registry(name)["loginServer"]
+    elif type_ == "azurerm_application_insights":
+        found["connection_string"] = answers._Component(name)["connectionString"]
     elif type_ == "azurerm_kubernetes_cluster":
         made = answers._ManagedCluster(name)
         found["oidc_issuer_url"] = made["oidcIssuerProfile"]["issuerURL"]

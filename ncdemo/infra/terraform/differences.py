@@ -37,6 +37,13 @@ ALLOWED = (
         "azurerm 5 wants the block; Manual is Azure's default",
     ),
     Difference(
+        "Microsoft.Insights/components",
+        r"properties\.(Flow_Type|IngestionMode|Request_Source)",
+        "Bluefield|LogAnalytics|rest",
+        "unset",
+        "azurerm has no arguments; azure-native sends Azure's own defaults",
+    ),
+    Difference(
         "Microsoft.Network/virtualNetworks",
         r"properties\.enableVmProtection",
         "False",

@@ -10,6 +10,7 @@ from ncdemo.infra.render import Rendered
 from ncdemo.infra.terraform.normal import TOP, Resource, flat
 
 ADDRESSES: dict[str, tuple[str, tuple[str, ...]]] = {
+    "applicationinsights:Component": ("Microsoft.Insights/components", ("resourceName",)),
     "authorization:RoleAssignment": ("Microsoft.Authorization/roleAssignments", ("roleAssignmentName",)),
     "compute:VirtualMachine": ("Microsoft.Compute/virtualMachines", ("vmName",)),
     "consumption:Budget": ("Microsoft.Consumption/budgets", ("budgetName",)),
@@ -31,6 +32,7 @@ ADDRESSES: dict[str, tuple[str, tuple[str, ...]]] = {
     "network:NetworkSecurityGroup": ("Microsoft.Network/networkSecurityGroups", ("networkSecurityGroupName",)),
     "network:PublicIPAddress": ("Microsoft.Network/publicIPAddresses", ("publicIpAddressName",)),
     "network:VirtualNetwork": ("Microsoft.Network/virtualNetworks", ("virtualNetworkName",)),
+    "operationalinsights:Workspace": ("Microsoft.OperationalInsights/workspaces", ("workspaceName",)),
     "resources:ResourceGroup": ("Microsoft.Resources/resourceGroups", ("resourceGroupName",)),
     "storage:BlobContainer": ("Microsoft.Storage/storageAccounts/blobServices/containers", ("accountName", "containerName")),
     "storage:BlobServiceProperties": ("Microsoft.Storage/storageAccounts/blobServices", ("accountName",)),
@@ -49,6 +51,17 @@ RENAMED = {
     "networkRuleSet": "networkAcls",
     "virtualNetworkResourceId": "id",
 }
+COMPONENT = {
+    "applicationType": "Application_Type",
+    "disableLocalAuth": "DisableLocalAuth",
+    "flowType": "Flow_Type",
+    "ingestionMode": "IngestionMode",
+    "requestSource": "Request_Source",
+    "workspaceResourceId": "WorkspaceResourceId",
+}
+"""How Azure spells what azure-native renames in an Application Insights component."""
+INSIDE = {"Microsoft.ContainerService/managedClusters/agentPools": TOP, "Microsoft.OperationalInsights/workspaces": ("sku",)}
+"""What these types keep inside `properties`, and others beside them."""
 INNER = ("subnets", "ipConfigurations", "securityRules")
 """Lists whose items Azure gives `properties` of their own."""
 KUBERNETES = ("Namespace", "ServiceAccount", "NetworkPolicy")
@@ -64,10 +77,10 @@ def of_inputs(token: str, inputs: dict[str, Any], source: str) -> Resource:
     """Return one resource of its inputs, as a preview also has them."""
     type_, names = ADDRESSES[token.removeprefix("azure-native:")]
     body = {key: value for key, value in inputs.items() if key not in (*names, *PATHS)}
-    # The pools of a cluster have their tags inside.
-    outer = () if type_.endswith("/agentPools") else TOP
+    outer = [key for key in TOP if key not in INSIDE.get(type_, ())]
     top = {key: value for key, value in body.items() if key in outer}
-    inside = _azure({key: value for key, value in body.items() if key not in outer})
+    renamed = COMPONENT if type_ == "Microsoft.Insights/components" else {}
+    inside = _azure({renamed.get(key, key): value for key, value in body.items() if key not in outer})
     made = dict(flat({**top, "properties": inside}))
     return Resource(type_, "/".join(str(inputs[name]) for name in names), made, source)
 

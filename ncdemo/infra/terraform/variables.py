@@ -15,6 +15,9 @@ TAKEN = {
     "vm": {"vm": set(), "network": set(), "cost_guard": {"job_deadline_h"}},
 }
 """Root -> section of the stack -> its keys that the root has no variable for: they are of the other target, or of jobs."""
+INSIGHTS = {"application_insights", "application_insights_gb_per_day"}
+MONITORING = {"aks": {"in_cluster", "azure_monitor", *INSIGHTS}, "vm": INSIGHTS}
+"""Root -> the keys of the stack's monitoring that it has: the rest is inside the cluster."""
 VM_POOL = ("name", "vm_size", "spot", "max_count", "max_price_usd_per_h", "zones", "os_disk_gib")
 
 
@@ -28,8 +31,7 @@ def variables_of(stack: Stack) -> dict[str, Any]:
     for section, without in TAKEN[spec.target].items():
         made[section] = getattr(spec, section).model_dump(mode="json", exclude=without)
     made["storage"] = spec.storage.model_dump(mode="json")
-    if spec.target == "aks":
-        made["monitoring"] = spec.monitoring.model_dump(mode="json", include={"in_cluster", "azure_monitor"})
+    made["monitoring"] = spec.monitoring.model_dump(mode="json", include=MONITORING[spec.target])
     return made
 
 

@@ -36,7 +36,7 @@ run "names_and_tags" {
   }
 
   assert {
-    condition     = length(module.gpu_pool) == 2 && length(module.monitoring) == 0 && length(module.cost_guard) == 0
+    condition     = length(module.gpu_pool) == 2 && length(module.monitoring) == 0 && length(module.application_insights) == 0 && length(module.cost_guard) == 0
     error_message = "a pool each, and nothing that wasn't asked for"
   }
 }
@@ -45,7 +45,7 @@ run "everything" {
   command = plan
 
   variables {
-    monitoring = { in_cluster = true, azure_monitor = true }
+    monitoring = { in_cluster = true, azure_monitor = true, application_insights = true }
     storage    = { files_gib = 1024, allowed_from = ["203.0.113.7/32"] }
     cost_guard = { monthly_budget_usd = 100, alert_emails = ["someone@example.com"] }
     aks        = { admins = ["11111111-2222-3333-4444-555555555555"], api_allowed_from = ["203.0.113.0/24"] }
@@ -53,8 +53,8 @@ run "everything" {
   }
 
   assert {
-    condition     = length(module.identity_mlflow) == 1 && length(module.monitoring) == 1 && length(module.cost_guard) == 1
-    error_message = "MLflow's identity, Azure Monitor and the budget must be there"
+    condition     = length(module.identity_mlflow) == 1 && length(module.monitoring) == 1 && length(module.application_insights) == 1 && length(module.cost_guard) == 1
+    error_message = "MLflow's identity, Azure Monitor, Application Insights and the budget must be there"
   }
 
   assert {

@@ -125,3 +125,41 @@ run "pools_have_names_of_their_own" {
 
   expect_failures = [var.pools]
 }
+
+run "application_insights" {
+  command = plan
+
+  module {
+    source = "../modules/application_insights"
+  }
+
+  variables {
+    place = {
+      stack          = "dev"
+      location       = "eastus"
+      resource_group = "rg-ncdemo-dev"
+      suffix         = "abc123"
+      tags           = { project = "ncdemo" }
+    }
+    gb_per_day = 2
+  }
+
+  assert {
+    condition = alltrue([
+      !azurerm_application_insights.stack.local_authentication_enabled,
+      !azurerm_log_analytics_workspace.stack.local_authentication_enabled,
+      azurerm_log_analytics_workspace.stack.daily_quota_gb == 2,
+    ])
+    error_message = "identities alone write there, up to the cap"
+  }
+}
+
+run "a_cap_is_a_number_of_gb" {
+  command = plan
+
+  variables {
+    monitoring = { application_insights = true, application_insights_gb_per_day = 0 }
+  }
+
+  expect_failures = [var.monitoring]
+}
