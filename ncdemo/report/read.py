@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from ncdemo.report.columns import Columns, to_columns
 from ncdemo.report.lines import records
 from ncdemo.report.requests import CellKey, Latencies, to_latencies
+from ncdemo.report.sample_rows import row_lines
 from ncdemo.report.samples import Telemetry, to_telemetry
 from ncdemo.spec import SpecError
 from ncdemo.spec.result import SCHEMA_VERSION, EvalRecord, RunRecord
@@ -64,7 +65,7 @@ def read_run(path: Path) -> Run:
     run.steps = to_columns(records(path / "steps.jsonl", run.problems), STEP, needed=2)
     run.evals = _evals(path, run.problems)
     run.cells = to_latencies(records(path / "requests.jsonl", run.problems), run.problems)
-    run.telemetry = to_telemetry(records(path / "samples.jsonl", run.problems))
+    run.telemetry = to_telemetry(records(path / "samples.jsonl", run.problems, row_lines))
     run.kind = _kind(run)
     expected = ["samples.jsonl", "steps.jsonl" if run.kind == "train" else "requests.jsonl"] if run.kind else ["samples.jsonl"]
     run.problems += [f"{name} is absent." for name in expected if not (path / name).exists()]
