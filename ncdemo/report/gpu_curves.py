@@ -79,10 +79,11 @@ class GpuCurves:
 
     def add(self, samples: Sequence[Row], times: np.ndarray, attempts: np.ndarray) -> None:
         """Take the GPUs of samples; `times` and `attempts` are theirs, float [len(samples)]."""
-        rows = list(chain.from_iterable([sample.gpus for sample in samples]))
+        gpus = [sample.gpus for sample in samples]
+        rows = list(chain.from_iterable(gpus))
         if not rows:
             return
-        counts = [len(sample.gpus) for sample in samples]
+        counts = list(map(len, gpus))
         times, attempts = np.repeat(times, counts), np.repeat(attempts, counts)
         lost = np.zeros(len(rows))
         for i in [i for i, row in enumerate(rows) if row.xids or row.error]:
