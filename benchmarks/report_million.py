@@ -17,7 +17,7 @@ from pathlib import Path
 
 from benchmarks.machine import machine
 from ncdemo.spec import TrainSpec, dump_spec
-from ncdemo.spec.result import GpuSample, RunRecord, Sample, StepRecord
+from ncdemo.spec.result import RunRecord, Sample, StepRecord
 from tests.browser import Chromium, find
 
 SECONDS, BYTES, OPEN_S = 5.0, 500e6, 2.0
@@ -28,7 +28,7 @@ DRAWN = "new Promise(done => requestAnimationFrame(() => requestAnimationFrame((
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.report_million", description=__doc__.splitlines()[0])
     parser.add_argument("--samples", type=int, default=1_000_000, help="hardware samples of the run (default: 1000000)")
-    parser.add_argument("--gpus", type=int, default=0, help="GPUs in each sample (default: 0)")
+    parser.add_argument("--gpus", type=int, default=1, help="GPUs in each sample, with all fields (default: 1)")
     parser.add_argument("--png", type=Path, help="write a picture of the page here")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -42,24 +42,18 @@ def main() -> None:
 
 
 def write_run(folder: Path, count: int, gpus: int) -> Path:
-    """Write a finished training run, sampled twice a second: one reading like the next but for time and load."""
+    """Write a finished training run, sampled twice a second: one reading like the next but for time, load and what counts up."""
     folder.mkdir()
     spec = TrainSpec()
     (folder / "spec.yaml").write_text(dump_spec(spec))
-    gpu = {
-        "utilization_pct": 93,
-        "memory_used_bytes": 70 << 30,
-        "power_w": 380.5,
-        "energy_j": 9e6,
-        "temperature_c": 61,
-        "sm_clock_hz": 1.785e9,
-    }
     rates = {f"{what}_bytes_per_s": 1234.5 for what in ("disk_read", "disk_write", "net_recv", "net_sent")}
     sample = Sample(time_s=0, process_cpu_pct=180.1, process_rss_bytes=2345678901, memory_used_bytes=5678901234, **rates)
-    rest = sample.model_copy(update={"gpus": [GpuSample(index=i, **gpu) for i in range(gpus)]}).model_dump(mode="json")
-    tail = json.dumps({name: value for name, value in rest.items() if name not in ("time_s", "cpu_pct")}).removeprefix("{")
+    host = sample.model_dump(mode="json", include={"process_cpu_pct", "process_rss_bytes", "memory_used_bytes", *rates})
+    tail = json.dumps(host, separators=(",", ":")).removeprefix("{").removesuffix("}")
     with (folder / "samples.jsonl").open("w") as file:
-        file.writelines(f'{{"time_s": {i / 2}, "cpu_pct": {i * 7919 % 1000 / 10}, {tail}\n' for i in range(count))
+        for i in range(count):
+            head = f'{{"tick":{i},"late_s":7e-05,"time_s":{i / 2},"cpu_pct":{i * 7919 % 1000 / 10},{tail},"gpus":['
+            file.write(head + ",".join(gpu_row(index, i) for index in range(gpus)) + "]}\n")
     with (folder / "steps.jsonl").open("w") as file:
         for step in range(1, 1001):
             end_s = step * count / 2 / 1000
@@ -69,6 +63,22 @@ def write_run(folder: Path, count: int, gpus: int) -> Path:
     record = RunRecord(**about, status="finished", started_at="2026-11-24T01:00:00.000+00:00")
     (folder / "result.json").write_text(record.model_dump_json())
     return folder
+
+
+def gpu_row(index: int, i: int) -> str:
+    """Return a GPU of sample i as the sampler writes it: slow fields in every other sample, NVLink at 90 GB/s."""
+    slow = (
+        f',"pcie_tx_bytes_per_s":{1.2e9 + i % 977 * 1e6},"pcie_rx_bytes_per_s":2.5e9,"nvlink_tx_bytes":{i * 45_000_000_000},'
+        f'"nvlink_rx_bytes":{i * 45_000_000_000},"ecc_corrected":3,"ecc_uncorrected":0,'
+        '"processes":[{"pid":4711,"memory_bytes":73014444032}]'
+    )
+    reasons = '["hw_thermal"]' if i % 5000 < 50 else '["power_cap"]' if i % 7 else "[]"
+    return (
+        f'{{"index":{index},"error":null,"utilization_pct":{90 + i % 11},"memory_used_bytes":75161927680,'
+        f'"power_w":{380.5 + i % 301},"energy_j":{9e6 + i * 200},"temperature_c":61,"sm_clock_hz":1785000000.0,'
+        f'"memory_clock_hz":2619000000.0,"throttle_reasons":{reasons},"xids":{[63] if i % 250_000 == 99_999 else []}'
+        f"{slow if i % 2 else ''}}}"
+    )
 
 
 def report(run: Path, page: Path) -> dict[str, float]:

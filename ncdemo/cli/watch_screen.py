@@ -4,6 +4,7 @@ import datetime
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from ncdemo.cli.watch_gpus import gpu_line, gpu_table
 from ncdemo.report.show import duration, ms, number, percent, printable, size
 from ncdemo.report.watched import Watched
 
@@ -42,6 +43,8 @@ def screen(run: Watched) -> Any:
     for name, value in (*figures(run), *machine(run.sample)):
         facts.add_row(name, Text(value))
     parts.append(facts)
+    if run.sample.get("gpus"):
+        parts.append(gpu_table(run))
     if run.cells:
         parts.append(_cells(list(run.cells.values())[-CELLS:]))
     parts += [Text(line, style="dim", no_wrap=True, overflow="ellipsis") for line in run.log(LOG_LINES)]
@@ -52,7 +55,7 @@ def line(run: Watched) -> str:
     """Return a line for a terminal that isn't one."""
     now = datetime.datetime.now().strftime("%H:%M:%S")
     parts = [now, status(run), progress(run), *(f"{name} {value}" for name, value in figures(run, curve=False))]
-    return "  ".join([*parts, *(f"{name} {value}" for name, value in machine(run.sample))])
+    return "  ".join([*parts, *(f"{name} {value}" for name, value in machine(run.sample)), *gpu_line(run)])
 
 
 def reason(run: Watched) -> str | None:
@@ -74,6 +77,8 @@ def figures(run: Watched, *, curve: bool = True) -> Rows:
     if run.step:
         yield "loss", number(run.step.get("loss")) + (f"  {sparkline(run.losses)}" if curve and len(run.losses) > 1 else "")
         yield "tokens/s", number(run.step.get("tokens_per_s"), 3)
+        if run.step.get("mfu") is not None:
+            yield "MFU", percent(run.step["mfu"])
         if curve:
             rates = f"{number(run.step.get('learning_rate'), 3)}, gradient norm {number(run.step.get('grad_norm'), 3)}"
             yield "learning rate", rates
@@ -106,18 +111,6 @@ def machine(sample: dict[str, Any]) -> Rows:
     if sample.get("memory_used_bytes") is not None:
         own = sample.get("process_rss_bytes")
         yield "memory", size(sample["memory_used_bytes"]) + (f", the run {size(own)}" if own is not None else "")
-    for gpu in sample.get("gpus") or ():
-        yield f"GPU {gpu.get('index')}", printable(gpu["error"]) if gpu.get("error") else ", ".join(_gpu(gpu))
-
-
-def _gpu(gpu: dict[str, Any]) -> Iterator[str]:
-    if gpu.get("utilization_pct") is not None:
-        yield percent(gpu["utilization_pct"] / 100)
-    if gpu.get("memory_used_bytes") is not None:
-        yield size(gpu["memory_used_bytes"])
-    for name, unit in (("power_w", "W"), ("temperature_c", "°C")):
-        if gpu.get(name) is not None:
-            yield f"{number(gpu[name], 3)} {unit}"
 
 
 def _cells(cells: Sequence[dict[str, Any]]) -> Any:

@@ -82,7 +82,7 @@ def _slowed(run: Run, colours: dict[str, int]) -> Row | None:
         return None
     share, index = max(found)
     health = known[index]
-    return Row(run.label, percent(share), f"GPU {index}, {', '.join(sorted(health.slowed))}", colours.get(run.label))
+    return Row(run.label, percent(share), f"GPU {index}, by {', '.join(sorted(health.slowed))}", colours.get(run.label))
 
 
 def _bench_cards(runs: list[Run], colours: dict[str, int]) -> list[Card]:

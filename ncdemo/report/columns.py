@@ -1,7 +1,7 @@
 """Records to columns of numbers, and columns to few enough points to draw. Absent or not a number is NaN, a gap in the curve."""
 
 from collections.abc import Iterable, Sequence
-from itertools import pairwise
+from itertools import chain
 from operator import itemgetter
 from typing import Any
 
@@ -27,9 +27,17 @@ def stack(blocks: list[np.ndarray], names: Sequence[str], needed: int = 1) -> Co
 def rows_of(batch: Sequence[dict[str, Any]], names: Sequence[str]) -> np.ndarray:
     """Return [len(batch), len(names)] float64; infinities are NaN too, because no axis can show them."""
     try:
-        block = np.array(list(map(itemgetter(*names), batch)), dtype=float)
+        return table_of(list(map(itemgetter(*names), batch)))
     except (KeyError, TypeError, ValueError):
-        block = np.array([[_number(item.get(name)) for name in names] for item in batch], dtype=float)
+        return table_of([[_number(item.get(name)) for name in names] for item in batch])
+
+
+def table_of(rows: Sequence[Sequence[float | None]]) -> np.ndarray:
+    """Return rows of numbers as float64; None and infinities are NaN."""
+    try:
+        block = np.fromiter(chain.from_iterable(rows), dtype=float, count=len(rows) * len(rows[0])).reshape(len(rows), -1)
+    except TypeError:  # a None; half as quick
+        block = np.array(rows, dtype=float)
     block[~np.isfinite(block)] = np.nan
     return block
 
@@ -39,17 +47,16 @@ def _number(value: Any) -> float:
 
 
 def decimate(x: np.ndarray, y: np.ndarray, buckets: int = BUCKETS) -> tuple[np.ndarray, np.ndarray]:
-    """Keep the smallest and the largest value of each of `buckets` runs of points, so that no peak is lost."""
+    """Keep the smallest and the largest value of each of at most `buckets` runs of points, so that no peak is lost; and every run's gap."""
     if len(x) <= 2 * buckets:
         return x, y
-    keep: list[int] = []
-    edges = np.linspace(0, len(x), buckets + 1).astype(int)
-    for low, high in pairwise(edges):
-        part = y[low:high]
-        if np.isnan(part).all():
-            keep.append(low)
-        else:
-            keep.extend(sorted({low + int(np.nanargmin(part)), low + int(np.nanargmax(part))}))
+    size = -(-len(y) // buckets)
+    runs = np.full((-(-len(y) // size), size), np.nan)
+    runs.flat[: len(y)] = y
+    first = np.arange(len(runs)) * size
+    smallest = np.where(np.isnan(runs), np.inf, runs).argmin(axis=1)
+    largest = np.where(np.isnan(runs), -np.inf, runs).argmax(axis=1)
+    keep = np.unique([first + smallest, first + largest])
     return x[keep], y[keep]
 
 

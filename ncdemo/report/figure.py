@@ -131,4 +131,4 @@ def to_svg(fig: Figure, description: str) -> str:
 def _tidy(tag: str) -> str:
     """Shorten coordinates and name colours by variable; only inside a tag, so that no printed number is rounded."""
     tag = re.sub(r"\d+\.\d{2,}", lambda found: f"{float(found[0]):.2f}".rstrip("0").rstrip("."), tag)
-    return re.sub(r"#(?:0[1-4]){3}|#0501[0-9a-f]{2}", lambda found: VARIABLES.get(found[0], found[0]), tag)
+    return re.sub("|".join(VARIABLES), lambda found: VARIABLES[found[0]], tag)

@@ -4,26 +4,30 @@ for batch in records(run / "steps.jsonl", problems): ...
 """
 
 import json
-from collections.abc import Iterator
-from itertools import islice
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-BATCH = 256
-"""Lines parsed in one call: enough to save the calls, few enough to stay in the cache (a third faster than 2048)."""
+CHUNK_BYTES = 1 << 18
+"""Parsed in one call: enough to save the calls, few enough to stay in the cache (1 MiB takes a third longer)."""
 
 
-def records(path: Path, problems: list[str]) -> Iterator[list[dict[str, Any]]]:
-    """Yield lists of records; append one sentence to `problems` for lines that could not be read. No file: nothing."""
+def records(path: Path, problems: list[str], typed: Callable[[bytes], list[Any]] | None = None) -> Iterator[list[Any]]:
+    """Yield lists of records; append one sentence to `problems` for lines that could not be read. No file: nothing.
+
+    `typed` decodes lines to what it makes of records; a list with one that it refuses is of dicts, as without it.
+    """
     bad: list[int] = []
     first, last = 1, 0
     try:
-        with path.open(encoding="utf-8", errors="replace") as file:
-            while lines := list(islice(file, BATCH)):
-                yield _batch(lines, first, bad)
-                first += len(lines)
+        with path.open("rb") as file:
+            while chunk := file.read(CHUNK_BYTES):
+                chunk += file.readline()
+                count = chunk.count(b"\n") + (not chunk.endswith(b"\n"))
+                yield _typed(chunk, count, typed) or _batch(chunk.decode("utf-8", errors="replace").split("\n")[:count], first, bad)
+                first += count
                 last = first - 1
     except FileNotFoundError:
         return
@@ -33,6 +37,15 @@ def records(path: Path, problems: list[str]) -> Iterator[list[dict[str, Any]]]:
         problems.append(f"{path.name}: the last line (line {last}) is torn: the run was cut off while it wrote; the line is left out.")
     elif bad:
         problems.append(f"{path.name}: {len(bad)} lines are not JSON records (the first is line {bad[0]}); they are left out.")
+
+
+def _typed(chunk: bytes, count: int, typed: Callable[[bytes], list[Any]] | None) -> list[Any] | None:
+    """Return what `count` lines decode to; None when one doesn't, or isn't a record."""
+    try:
+        found = typed(chunk) if typed else []
+    except (msgspec.MsgspecError, RecursionError):
+        return None
+    return found if len(found) == count else None
 
 
 def _parse(text: str) -> Any:

@@ -2,11 +2,15 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
 
-from ncdemo.report.columns import Columns, rows_of, stack
+from ncdemo.report.columns import Columns, stack, table_of
+from ncdemo.report.gpu_curves import FAST, Gpu, GpuCurves, Reasons, fast_columns, link_columns, process_curves
+from ncdemo.report.sample_rows import Row, lenient
+from ncdemo.spec.gpu_errors import FAULTS
 
 HOST = (
     "time_s",
@@ -19,9 +23,9 @@ HOST = (
     "net_recv_bytes_per_s",
     "net_sent_bytes_per_s",
 )
-GPU = ("time_s", "utilization_pct", "memory_used_bytes", "power_w", "slowed_pct")
-FAULTS = {"hw_slowdown": "by hardware", "sw_thermal": "by heat", "hw_thermal": "by heat", "hw_power_brake": "by its power brake"}
-"""Throttle reasons that no healthy GPU has: a power cap and idling are normal."""
+READ = (*HOST, "tick")
+Curve = tuple[np.ndarray, np.ndarray]
+"""Times and values."""
 
 
 @dataclass(frozen=True)
@@ -39,16 +43,14 @@ class Loss:
 class Health:
     """What went wrong with a GPU that went on."""
 
-    seen_s: float = 0.0
-    """The last sample that it is in."""
     samples: int = 0
     """Those that say whether it was slowed down."""
     slowed: dict[str, int] = field(default_factory=dict)
-    """How, in the words of FAULTS -> samples."""
+    """By what, in the words of FAULTS -> samples."""
     xids: list[tuple[float, int]] = field(default_factory=list)
     """(when, which)."""
-    ecc: dict[str, tuple[int, int]] = field(default_factory=dict)
-    """corrected and uncorrected: the first and the last count."""
+    ecc: dict[str, int] = field(default_factory=dict)
+    """corrected and uncorrected: how many came during the run."""
 
 
 @dataclass
@@ -57,6 +59,10 @@ class Telemetry:
 
     host: Columns
     gpus: dict[int, Columns] = field(default_factory=dict)
+    links: dict[int, dict[str, Curve]] = field(default_factory=dict)
+    """GPU -> bytes per second over PCIe and NVLink, sent (tx) and received (rx)."""
+    processes: dict[tuple[int, int], Curve] = field(default_factory=dict)
+    """GPU and pid -> bytes of GPU memory."""
     lost: list[Loss] = field(default_factory=list)
     health: dict[int, Health] = field(default_factory=dict)
     missed: int = 0
@@ -67,72 +73,67 @@ class Telemetry:
         return len(self.host["time_s"])
 
 
-def to_telemetry(batches: Iterable[list[dict[str, Any]]]) -> Telemetry:
-    """Read every sample once; memory grows by 72 bytes a sample and 40 a GPU."""
+class Ticks:
+    """Counts the ticks that have no sample, and the attempts: a smaller number is that of another sampler, of the run's next attempt."""
+
+    def __init__(self) -> None:
+        self.missed, self._last, self._attempt = 0, np.nan, 0
+
+    def attempts(self, ticks: np.ndarray) -> np.ndarray:
+        """Return the attempt of each sample, from 0; `ticks` are NaN where a sample has none."""
+        begins = np.zeros(len(ticks), dtype=int)
+        at = np.flatnonzero(~np.isnan(ticks))
+        if len(at):
+            steps = np.diff(ticks[at], prepend=self._last)
+            self.missed += int((steps[steps > 0] - 1).sum())
+            begins[at[steps <= 0]] = 1
+            self._last = ticks[at[-1]]
+        found = self._attempt + np.cumsum(begins)
+        self._attempt = found[-1]
+        return found
+
+
+def to_telemetry(batches: Iterable[list[Any]]) -> Telemetry:
+    """Read every sample once, Row or dict; memory grows by 72 bytes a sample, 40 a GPU, and 64 a second and GPU."""
     host: list[np.ndarray] = []
-    gpus: dict[int, list[np.ndarray]] = {}
-    errors: dict[int, tuple[float, str]] = {}
-    health: dict[int, Health] = {}
-    missed, tick = 0, None
+    curves, ticks = GpuCurves(), Ticks()
+    get = attrgetter(*READ)
     for batch in batches:
         if not batch:
             continue
-        host.append(rows_of(batch, HOST))
-        rows: dict[int, list[dict[str, Any]]] = {}
-        for sample in batch:
-            if sample.get("gpus"):
-                _gpus(sample, rows, errors, health)
-            if type(now := sample.get("tick")) is int:
-                # A smaller number is that of another sampler, of the run's next attempt.
-                missed += now - tick - 1 if tick is not None and now > tick else 0
-                tick = now
-        for index, items in rows.items():
-            gpus.setdefault(index, []).append(rows_of(items, GPU))
-    telemetry = Telemetry(stack(host, HOST), {index: stack(blocks, GPU) for index, blocks in sorted(gpus.items())})
-    telemetry.health, telemetry.missed = dict(sorted(health.items())), missed
-    telemetry.gpus = {index: gpu for index, gpu in telemetry.gpus.items() if len(gpu["time_s"])}
-    telemetry.lost = [loss for index in telemetry.gpus if (loss := _loss(telemetry, index, errors.get(index)))]
+        rows: list[Row] = batch if type(batch[0]) is Row else [lenient(sample) for sample in batch]
+        block = table_of(list(map(get, rows)))
+        host.append(block[:, : len(HOST)])
+        curves.add(rows, block[:, 0], ticks.attempts(block[:, -1]))
+    curves.flush()
+    telemetry = Telemetry(stack(host, HOST), missed=ticks.missed)
+    for index, gpu in sorted(curves.gpus.items()):
+        telemetry.health[index] = _health(gpu, curves.reasons)
+        columns = fast_columns(gpu)
+        if len(columns["time_s"]):
+            telemetry.gpus[index] = columns
+            telemetry.links[index] = link_columns(gpu)
+            telemetry.processes |= {(index, pid): curve for pid, curve in process_curves(gpu).items()}
+            if loss := _loss(index, gpu, columns, telemetry.host["time_s"]):
+                telemetry.lost.append(loss)
+        gpu.forget()
     return telemetry
 
 
-def _gpus(
-    sample: dict[str, Any], rows: dict[int, list[dict[str, Any]]], errors: dict[int, tuple[float, str]], health: dict[int, Health]
-) -> None:
-    for gpu in sample["gpus"]:
-        if not isinstance(gpu, dict) or not isinstance(gpu.get("index"), int):
-            continue
-        index = gpu["index"]
-        _health(gpu, sample.get("time_s"), health)
-        if gpu.get("error"):
-            errors.setdefault(index, (float(sample["time_s"]), str(gpu["error"]).rstrip(".")))
-        elif gpu.get("power_w") is gpu.get("utilization_pct") is gpu.get("memory_used_bytes") is gpu.get("temperature_c") is None:
-            continue  # NVML was busy with the sample before
-        gpu["time_s"] = sample.get("time_s")
-        rows.setdefault(index, []).append(gpu)
+def _health(gpu: Gpu, reasons: Reasons) -> Health:
+    slowed: dict[str, int] = {}
+    for of, count in zip(reasons, gpu.reasons, strict=False):
+        for fault in {FAULTS[reason] for reason in of or () if reason in FAULTS} if count else ():
+            slowed[fault] = slowed.get(fault, 0) + int(count)
+    ecc = {name.removeprefix("ecc_"): count for name, count in gpu.ecc.items()}
+    return Health(int(gpu.reasons[1:].sum()), slowed, gpu.xids, ecc)
 
 
-def _health(gpu: dict[str, Any], time_s: Any, health: dict[int, Health]) -> None:
-    found = health.get(gpu["index"]) or health.setdefault(gpu["index"], Health())
-    gpu["slowed_pct"], found.seen_s = None, time_s
-    if (reasons := gpu.get("throttle_reasons")) is not None:
-        found.samples += 1
-        faults = {FAULTS[reason] for reason in reasons if reason in FAULTS}
-        gpu["slowed_pct"] = 100 if faults else 0
-        for fault in faults:
-            found.slowed[fault] = found.slowed.get(fault, 0) + 1
-    if gpu.get("xids"):
-        found.xids += [(time_s, xid) for xid in gpu["xids"]]
-    for kind in ("corrected", "uncorrected"):
-        if (count := gpu.get(f"ecc_{kind}")) is not None:
-            found.ecc[kind] = (found.ecc.get(kind, (count,))[0], count)
-
-
-def _loss(telemetry: Telemetry, index: int, error: tuple[float, str] | None) -> Loss | None:
+def _loss(index: int, gpu: Gpu, columns: Columns, time_s: np.ndarray) -> Loss | None:
     """Return when a GPU first said an error, or from when on it is absent; None when it answered to the end."""
-    gpu, time_s = telemetry.gpus[index], telemetry.host["time_s"]
-    if error:
-        later = gpu["time_s"] > error[0]
-        returned = any(np.isfinite(gpu[name][later]).any() for name in GPU[1:4])
-        return Loss(index, *error, returned)
-    after = time_s[time_s > telemetry.health[index].seen_s]
+    if gpu.error:
+        later = columns["time_s"] > gpu.error[0]
+        returned = any(np.isfinite(columns[name][later]).any() for name in FAST[1:4])
+        return Loss(index, *gpu.error, returned)
+    after = time_s[time_s > gpu.seen_s]
     return Loss(index, float(after[0]), "it is absent from the samples from then on", False) if len(after) else None

@@ -7,6 +7,7 @@ from matplotlib.axes import Axes
 
 from ncdemo.report.columns import decimate
 from ncdemo.report.figure import ALARM, DASHES, NARROW, PAPER, SERIES, WIDE, Plot, drawing, panels, to_svg
+from ncdemo.report.gpu_curves import LINKS_S
 from ncdemo.report.gpu_health import MOST_XIDS
 from ncdemo.report.read import Run
 from ncdemo.report.requests import CellKey
@@ -28,6 +29,19 @@ HOST = (
     ("Network ({}/s)", ("net_recv_bytes_per_s", "net_sent_bytes_per_s"), ("received", "sent")),
 )
 GPU = (("GPU utilisation (%)", "utilization_pct"), ("GPU memory ({})", "memory_used_bytes"), ("GPU power (W)", "power_w"))
+LINKS = (
+    ("GPU: PCIe sent ({}/s)", "pcie_tx_bytes_per_s"),
+    ("GPU: PCIe received ({}/s)", "pcie_rx_bytes_per_s"),
+    ("GPU: NVLink sent ({}/s)", "nvlink_tx_bytes_per_s"),
+    ("GPU: NVLink received ({}/s)", "nvlink_rx_bytes_per_s"),
+)
+LETTER = 5.8
+"""Mean width of one, in a title or a legend."""
+LABEL = 50
+"""Room that an XID's name takes."""
+MOST_PROCESSES = 4
+"""Drawn, those that took most: of a run that starts many, few matter."""
+ALL_PIDS = "GPU memory by process ({})"
 
 
 @dataclass(frozen=True)
@@ -55,6 +69,7 @@ def telemetry_plot(run: Run, colours: dict[str, int]) -> Plot | None:
     caption = "Seconds since the run's start."
     caption += " Shaded: the time in which each cell was measured." if windows else ""
     caption += " Dashed: an XID." if _xids_of(run) else ""
+    caption += _links_caption(run)
 
     def draw(width: float) -> str:
         offset = 1 if windows else 0
@@ -67,7 +82,7 @@ def telemetry_plot(run: Run, colours: dict[str, int]) -> Plot | None:
             for key, start, end in windows:
                 ax.axvspan(start, end, color=SERIES[colours[key.subject] % 8], alpha=0.13, linewidth=0)
             if panel.title.startswith("GPU"):
-                _xids(ax, run)
+                _xids(ax, run, named=panel is next(p for p in stack if p.title.startswith("GPU")), width=width)
         if windows:
             _cells(axes[0], windows, colours, width)
         axes[-1].set_xlabel("time since start (s)")
@@ -106,8 +121,12 @@ def _machine(run: Run) -> list[Panel]:
     for title, field in GPU:
         lines = [_line(str(i), gpu["time_s"], gpu[field], i) for i, gpu in telemetry.gpus.items() if np.isfinite(gpu[field]).any()]
         found.append(_scaled(title, lines))
+    found.append(_scaled(ALL_PIDS, _processes(run)))
     slowed = {i: gpu for i, gpu in telemetry.gpus.items() if np.nansum(gpu["slowed_pct"])}
     found.append(Panel(SLOWED, [_line(str(i), gpu["time_s"], gpu["slowed_pct"] / 100, i) for i, gpu in slowed.items()]))
+    for title, name in LINKS:
+        curves = {i: links[name] for i, links in telemetry.links.items() if np.isfinite(links[name][1]).any()}
+        found.append(_scaled(title, [_line(str(i), *curve, i) for i, curve in curves.items()]))
     for title, fields, labels in HOST:
         host = telemetry.host
         lines = [
@@ -117,6 +136,16 @@ def _machine(run: Run) -> list[Panel]:
         ]
         found.append(_scaled(title, lines))
     return [panel for panel in found if panel.lines]
+
+
+def _processes(run: Run) -> list[Line]:
+    """Return the processes that took most GPU memory; of many, those that shared a GPU: of one alone the GPU's own curve says as much."""
+    known = run.telemetry.processes if run.telemetry else {}
+    gpus = [index for index, _ in known]
+    shared = {key: curve for key, curve in known.items() if gpus.count(key[0]) > 1 or len(known) <= MOST_PROCESSES}
+    largest = sorted(shared, key=lambda key: -shared[key][1].max())[:MOST_PROCESSES]
+    several = len({index for index, _ in shared}) > 1
+    return [_line(f"{key[0]}: {key[1]}" if several else str(key[1]), *shared[key], n) for n, key in enumerate(sorted(largest))]
 
 
 def _line(label: str, x: np.ndarray, y: np.ndarray, colour: int) -> Line:
@@ -149,11 +178,14 @@ def _panel(ax: Axes, panel: Panel) -> None:
     elif not panel.title.startswith("Loss"):
         ax.set_ylim(0, largest * 1.06 or 1)
     ax.set_title(panel.title)
-    if len(panel.lines) > 1:
+    if len(panel.lines) > 1 or panel.title == SLOWED:
+        room = ax.bbox.width - len(panel.title) * LETTER
+        fits = sum(len(line.label) * LETTER + 28 for line in panel.lines) <= room
         ax.legend(
             loc="lower right",
             bbox_to_anchor=(1.005, 0.99),
-            ncols=len(panel.lines),
+            ncols=len(panel.lines) if fits else -(-len(panel.lines) // 2),
+            labelspacing=0.2,
             borderpad=0.1,
             handlelength=1.3,
             columnspacing=0.8,
@@ -161,14 +193,26 @@ def _panel(ax: Axes, panel: Panel) -> None:
         )
 
 
-def _xids(ax: Axes, run: Run) -> None:
-    """Mark when the driver reported an error; the notes above the figure say which."""
-    for at_s in _xids_of(run):
+def _xids(ax: Axes, run: Run, named: bool, width: float) -> None:
+    """Mark when the driver reported an error, and which where there is room; the notes above the figure say the GPU."""
+    unit, free_from = (width - 64) / ax.get_xlim()[1], 0.0
+    for at_s, xid in sorted(_xids_of(run)):
         ax.axvline(at_s, color=ALARM, linewidth=1, linestyle=(0, (2, 2)), zorder=2.5)
+        if named and at_s * unit >= free_from and width - 64 - at_s * unit > LABEL:
+            ax.text(at_s + 4 / unit, 0.07, f"XID {xid}", transform=ax.get_xaxis_transform(), fontsize=9, color=ALARM, zorder=4)
+            free_from = at_s * unit + LABEL
 
 
-def _xids_of(run: Run) -> list[float]:
-    return [at_s for health in run.telemetry.health.values() for at_s, _ in health.xids[:MOST_XIDS]] if run.telemetry else []
+def _xids_of(run: Run) -> list[tuple[float, int]]:
+    return [found for health in run.telemetry.health.values() for found in health.xids[:MOST_XIDS]] if run.telemetry else []
+
+
+def _links_caption(run: Run) -> str:
+    """Say what kind of numbers the panels of links and processes show."""
+    links = [curves for gpu in (run.telemetry.links.values() if run.telemetry else ()) for curves in gpu.items()]
+    drawn = {name.partition("_")[0] for name, (_, rates) in links if np.isfinite(rates).any()}
+    said = " PCIe: seen for 20 ms once a second." * ("pcie" in drawn) + f" NVLink: means of {LINKS_S:g} s." * ("nvlink" in drawn)
+    return said + " Of processes, by their number, those that took most." * bool(_processes(run))
 
 
 def _cells(ax: Axes, windows: list[tuple[CellKey, float, float]], colours: dict[str, int], width: float) -> None:

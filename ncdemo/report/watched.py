@@ -12,7 +12,7 @@ from typing import Any
 
 from ncdemo.spec import BenchSpec, TrainSpec
 from ncdemo.spec.base import SpecError
-from ncdemo.spec.follow import TAIL_BYTES, Follow, RunState
+from ncdemo.spec.follow import TAIL_BYTES, Follow, RunState, last_records
 from ncdemo.spec.ledger import CELLS_FILE
 from ncdemo.spec.load import load_spec
 from ncdemo.spec.sweep import cells
@@ -21,6 +21,8 @@ SILENT_S = 30.0
 """Nothing written for so long, though samples are: the run was killed, as the sampler ends with it."""
 RECENT_S = 30.0
 """Of a benchmark's tokens per second while it runs."""
+LINKS_S = 10.0
+"""Of what NVLinks carry: a counter is read once a second and given with the next sample, so one second would be too rough."""
 MOST_LOSSES = 4096
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
@@ -42,12 +44,37 @@ class Watched(RunState):
         self._ledger = Follow(folder / CELLS_FILE)
         self._tokens: deque[tuple[float, float, int]] = deque(maxlen=10_000)
         """Send, end and output tokens of each answer."""
+        self._links: dict[int, deque[tuple[float, int, int]]] = {}
+        """GPU -> time, bytes sent and received over NVLink, of the last LINKS_S."""
 
     def update(self) -> None:
         super().update()
         for entry in self._ledger.new():
             if isinstance(entry.get("cell"), dict):
                 self.cells[str(entry.get("key"))] = entry["cell"]
+        for sample in reversed(list(last_records(self.folder / "samples.jsonl"))):
+            for gpu in sample.get("gpus") or ():
+                if (sent := gpu.get("nvlink_tx_bytes")) is not None and (received := gpu.get("nvlink_rx_bytes")) is not None:
+                    self._link(gpu["index"], sample["time_s"], sent, received)
+
+    def _link(self, index: int, time_s: float, sent: int, received: int) -> None:
+        known = self._links.setdefault(index, deque())
+        if known and time_s <= known[-1][0]:
+            return
+        if known and (sent < known[-1][1] or received < known[-1][2]):
+            known.clear()  # another attempt, whose counters began again
+        known.append((time_s, sent, received))
+        while time_s - known[0][0] > LINKS_S and len(known) > 2:
+            known.popleft()
+
+    def nvlink_bytes_per_s(self, index: int) -> tuple[float, float] | None:
+        """Sent and received over all links, the mean of the last 10 s; None before a counter was read twice."""
+        known = self._links.get(index) or deque()
+        if len(known) < 2 or self.sample.get("time_s", 0.0) - known[-1][0] > LINKS_S:
+            return None
+        (first_s, *first), (last_s, *last) = known[0], known[-1]
+        sent, received = (after - before for before, after in zip(first, last, strict=True))
+        return sent / (last_s - first_s), received / (last_s - first_s)
 
     def forget_steps(self) -> None:
         super().forget_steps()

@@ -6,7 +6,6 @@ state = RunState(Path("runs/demo")); state.update(); state.step["loss"]
 import datetime
 import json
 import os
-import re
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from ncdemo.spec.base import SpecError
+from ncdemo.spec.gpu_errors import GpuErrors
 from ncdemo.spec.result import RunRecord
 from ncdemo.spec.run_folder import ENGINES_FILE
 
@@ -22,18 +22,16 @@ TAIL_BYTES = 1 << 16
 """Longer than any sample: 16 GPUs take 10 kB."""
 HELD_S = 2.0
 """What a sample lacks is taken from those of so long before it: at high rates most lack something."""
-XID = re.compile(rb'"xids": ?\[\d')
-"""In the line of a sample with an XID: only these are parsed, of maybe a million."""
 
 
 class Follow:
     """A JSON Lines file of which `new` returns what has come since it was last asked.
 
     A file that shrank or was replaced, as that of a run which goes on from a checkpoint, is begun again, and `again` is called first.
-    Lines in which `only` isn't found are passed over.
+    Lines of which `only` is false are passed over.
     """
 
-    def __init__(self, path: Path, again: Callable[[], None] = lambda: None, *, only: re.Pattern[bytes] | None = None) -> None:
+    def __init__(self, path: Path, again: Callable[[], None] = lambda: None, *, only: Callable[[bytes], bool] = bool) -> None:
         self._path, self._at, self._again, self._only = path, 0, again, only
         self._inode: int | None = None
 
@@ -51,7 +49,7 @@ class Follow:
                     if not line.endswith(b"\n"):
                         return
                     self._at += len(line)
-                    if (self._only is None or self._only.search(line)) and (found := _record(line)) is not None:
+                    if self._only(line) and (found := _record(line)) is not None:
                         yield found
         except OSError:
             return
@@ -128,15 +126,15 @@ class RunState:
         """The last Sample."""
         self.engines: dict[str, dict[str, Any]] = {}
         """Engine -> its newest EngineSample."""
-        self.xids: dict[tuple[int, int], int] = {}
-        """GPU and XID -> how many."""
+        self.errors = GpuErrors()
+        """Of its GPUs."""
         self.progress_s = 0.0
         """When the last step, evaluation or request ended, on the run's clock."""
         self._steps = Follow(folder / "steps.jsonl", self.forget_steps)
         self._evals = Follow(folder / "evals.jsonl")
         self._requests = Follow(folder / "requests.jsonl", self.forget_requests)
         self._engines = Follow(folder / ENGINES_FILE)
-        self._xids = Follow(folder / "samples.jsonl", self.xids.clear, only=XID)
+        self._errors = Follow(folder / "samples.jsonl", self.errors.forget, only=self.errors.tells)
 
     def forget_steps(self) -> None:
         """Begin to count again: the file of the steps has begun again."""
@@ -158,8 +156,8 @@ class RunState:
             self.on_request(request)
         for sample in self._engines.new():
             self.engines[str(sample.get("engine"))] = sample
-        for sample in self._xids.new():
-            self.on_xids(sample)
+        for sample in self._errors.new():
+            self.errors.take(sample)
         self.sample = last_sample(self.folder / "samples.jsonl") or self.sample
 
     def on_step(self, step: dict[str, Any]) -> None:
@@ -173,11 +171,6 @@ class RunState:
         counts = self.requests.setdefault(str(request.get("engine")), {True: 0, False: 0})
         counts[bool(request.get("ok"))] += 1
         self._reached(max([request.get("sent_s") or 0.0, *(request.get("chunk_s") or ())]))
-
-    def on_xids(self, sample: dict[str, Any]) -> None:
-        for gpu in sample.get("gpus") or ():
-            for xid in gpu.get("xids") or ():
-                self.xids[gpu["index"], xid] = self.xids.get((gpu["index"], xid), 0) + 1
 
     @property
     def running(self) -> bool:

@@ -13,8 +13,10 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
 from rich.console import Console
 
+from ncdemo.cli.watch_gpus import troubles
 from ncdemo.cli.watch_screen import line, screen, sparkline
 from ncdemo.report.watched import MOST_LOSSES, Watched
 from ncdemo.spec import BenchSpec, TrainSpec, dump_spec
@@ -178,9 +180,81 @@ def test_a_benchmark_shows_its_cells_and_requests(bench_run) -> None:
 
 
 def test_gpus_that_answer_and_one_that_is_lost(train_run) -> None:
-    shown = text(seen(train_run("r", gpus=2, lost=1)))
-    assert re.search(r"GPU 0 +\d\d\.\d %, [\d.]+ GiB, \d+ W, 60 °C\n", shown)
-    assert re.search(r"GPU 1 +NVML says: GPU is lost\n", shown)
+    run = seen(train_run("r", gpus=2, lost=1))
+    shown = text(run)
+    assert re.search(r" +busy +memory +power +temp\.\nGPU +% +GiB +W +°C\n +0 +\d\d +[\d.]+ +\d+ +60\n", shown)
+    assert re.search(r"\n +1 +- +- +- +- +NVML says: GPU is lost\n", shown)
+    assert re.search(r"GPU 0 \d\d\.\d %, [\d.]+ GiB  GPU 1 NVML says: GPU is lost$", line(run))
+
+
+def eight_gpus(folder: Path) -> Path:
+    """Add 12 s of samples: of GPU 1 every trouble, of GPU 2 and 3 what is no trouble; slow fields in every other, as the sampler does."""
+    fields = {"utilization_pct": 100, "memory_used_bytes": 79 << 30, "power_w": 698.6, "temperature_c": 71, "sm_clock_hz": 1.4e9}
+    lines = (folder / "samples.jsonl").read_text().splitlines()
+    began = json.loads(lines[-1])
+    for i in range(24):
+        gpus = [{"index": n, **fields, "throttle_reasons": [], "xids": []} for n in range(8)]
+        gpus[1] |= {"throttle_reasons": ["hw_slowdown", "hw_thermal", "power_cap"], "xids": [79] if i == 3 else [63] * (i in (4, 5))}
+        gpus[2] |= {"throttle_reasons": ["gpu_idle", "clocks_setting"]}
+        gpus[3] |= {"throttle_reasons": ["power_cap"], "xids": [45] if i == 3 else []}
+        if i % 2:
+            for n, gpu in enumerate(gpus):
+                gpu |= {"pcie_tx_bytes_per_s": 1.24e9, "pcie_rx_bytes_per_s": 25e9, "ecc_uncorrected": 5 + 2 * (n == 1 and i > 7)}
+                gpu |= {"nvlink_tx_bytes": int(i / 2 * 371e9), "nvlink_rx_bytes": int(i / 2 * 2e6)}
+        lines.append(json.dumps(began | {"time_s": began["time_s"] + 0.5 + i / 2, "gpus": gpus}))
+    (folder / "samples.jsonl").write_text("".join(each + "\n" for each in lines))
+    return folder
+
+
+@pytest.mark.parametrize("width", [80, 100, 120])
+def test_eight_gpus_with_what_is_wrong_fit_a_terminal(train_run, width: int) -> None:
+    shown = text(seen(eight_gpus(train_run("r"))), width)
+    rows = shown.splitlines()
+    table = rows[next(i for i, row in enumerate(rows) if "busy  memory" in row) :]
+    assert max(map(len, table)) <= width
+    assert re.search(r"^  0   100      79    699     71     1\.2/25    371/<0\.01$", table[2])
+    numbered = [row for row in table if re.match(r"  \d ", row)]
+    assert [row.split()[0] for row in numbered] == list("01234567")
+    assert numbered[3].endswith("XID 45, at its power cap") or width == 80
+    told = " ".join(word for row in table for word in row.split())
+    assert "2 uncorrected ECC, slowed by hardware and heat, at its power cap" in told or width == 80
+    assert len(table) - 2 - len(numbered) <= {80: 5, 100: 2, 120: 1}[width], "only what is wrong takes more lines"
+    assert not re.search(r"slowed|ECC|XID|cap", numbered[0] + numbered[-1])
+
+
+def test_colours_and_the_line_tell_what_is_alarming_from_what_is_usual(train_run) -> None:
+    run = seen(eight_gpus(train_run("r")))
+    sample = {gpu["index"]: dict(troubles(run, gpu)) for gpu in run.sample["gpus"]}
+    alarming = ["XID 63 x2", "XID 79", "2 uncorrected ECC", "slowed by hardware and heat"]
+    assert sample[1] == {**dict.fromkeys(alarming, "red"), "at its power cap": "yellow"}
+    assert sample[3] == {"XID 45": "yellow", "at its power cap": "yellow"}
+    assert sample[0] == sample[2] == {}
+    assert f"GPU 1 100.0 %, 79 GiB, {', '.join(alarming)}  GPU 2 100.0 %, 79 GiB  GPU 3 100.0 %, 79 GiB  GPU 4" in line(run)
+
+
+def test_nvlink_is_a_mean_of_ten_seconds_and_begins_again_with_its_counter(train_run) -> None:
+    folder = eight_gpus(train_run("r"))
+    run = seen(folder)
+    assert run.nvlink_bytes_per_s(0) == pytest.approx((371e9, 2e6))
+    assert run.nvlink_bytes_per_s(8) is None
+    last = json.loads((folder / "samples.jsonl").read_text().splitlines()[-1])
+    for at, sent in ((1, 0), (2, 10_000), (3, 40_000)):
+        with (folder / "samples.jsonl").open("a") as samples:
+            gpu = {"index": 0, "nvlink_tx_bytes": sent, "nvlink_rx_bytes": 0}
+            samples.write(json.dumps({"time_s": last["time_s"] + at, "gpus": [gpu]}) + "\n")
+        run.update()
+        assert (run.nvlink_bytes_per_s(0) is None) is (at == 1)
+    assert run.nvlink_bytes_per_s(0) == (20_000, 0)
+
+
+def test_the_last_steps_mfu_is_shown_where_it_is_known(train_run) -> None:
+    folder = train_run("r")
+    assert "MFU" not in text(seen(folder))
+    last = json.loads((folder / "steps.jsonl").read_text().splitlines()[-1])
+    with (folder / "steps.jsonl").open("a") as steps:
+        steps.write(json.dumps(last | {"mfu": 0.4123}) + "\n")
+    assert re.search(r"MFU +41\.2 %\n", text(seen(folder)))
+    assert "MFU 41.2 %" in line(seen(folder))
 
 
 def test_a_search_and_epochs_have_no_total(train_run) -> None:

@@ -1,5 +1,6 @@
 """Rules and dashboards: promtool's word on them, and each of their queries asked of a real Prometheus with real runs in it."""
 
+import collections
 import csv
 import datetime
 import json
@@ -181,18 +182,36 @@ def seen(train_run, bench_run, gateway, servers, observed, tmp_path):
         yield found
 
 
-def test_every_rule_and_every_panel_has_an_answer(seen):
+def test_every_rule_and_every_panel_has_an_answer(seen, gateway, tmp_path):
     """One test, as the servers and what they have seen are what takes time."""
     variables = r"\$(?:run|engine|load|node)\b"
-    silent = []
+    silent, answers = [], collections.defaultdict(dict)
     for name, panel in PANELS:
         for target in panel["targets"]:
             expr = re.sub(variables, ".*", target["expr"]).replace("$__rate_interval", "30s").replace("$__range", "5m")
             found = seen.ask(expr)
             silent += [] if found else [f"{name}: {panel['title']}: {expr}"]
+            for label in ("reason", "xid"):
+                told = {series["metric"][label]: float(series["value"][1]) for series in found if label in series["metric"]}
+                answers[f"{name}: {panel['title']}"].update(told)
             labels = set(re.findall(r"\{\{(\w+)\}\}", target["legendFormat"]))
             assert all(labels <= series["metric"].keys() for series in found), (name, panel["title"])
     assert silent == []
+    assert answers["training.json: GPUs slowed down, by reason"] == {
+        "hw_slowdown": 0,
+        "hw_thermal": 1,
+        "hw_power_brake": 0,
+        "power_cap": 1,
+        "sw_thermal": 0,
+    }
+    assert answers["inference.json: GPU: XIDs"] == {"79": 1}
+    live = tmp_path / "runs" / "live"
+    last = Sample.model_validate_json((live / "samples.jsonl").read_text().splitlines()[-1])
+    later = [gpu.model_copy(update={"nvlink_tx_bytes": 50 << 30}) for gpu in last.gpus]
+    with (live / "samples.jsonl").open("a") as lines:
+        lines.write(last.model_copy(update={"gpus": later}).model_dump_json() + "\n")
+    assert export_run(live, gateway)
+    assert seen.ask('rate(ncdemo_gpu_nvlink_transmit_bytes_total{run=~"live.*"}[30s]) > 0'), "what a counter gains is seen"
     for board in BOARDS.values():
         for variable in board["templating"]["list"]:
             selector, label = re.fullmatch(r"label_values\((.+), (\w+)\)", variable["definition"]).groups()

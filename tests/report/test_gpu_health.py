@@ -2,10 +2,14 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from ncdemo.report import write_report
 from ncdemo.report.gpu_health import MOST_XIDS, notes, slowed_share
+from ncdemo.report.lines import records
+from ncdemo.report.read import read_run
+from ncdemo.report.sample_rows import row_lines
 from ncdemo.report.samples import to_telemetry
 
 HEALTHY = {"index": 0, "power_w": 380.0, "throttle_reasons": ["power_cap"], "xids": [], "ecc_corrected": 7, "ecc_uncorrected": 0}
@@ -79,4 +83,69 @@ def test_the_page_shows_them_and_only_them(train_run, tmp_path):
     assert "GPU slowed down by heat or hardware" in page
     assert "Dashed: an XID." in page
     assert "GPU 1, by heat" in page
+    assert ">XID 63</text>" in page
     assert "1 more lost" in page
+
+
+def counted(*samples):
+    """Return the telemetry of samples (attempt's tick, time, fields of GPU 0)."""
+    return to_telemetry(
+        [[{"time_s": at_s, "tick": tick, "gpus": [{"index": 0, "power_w": 9.0, **fields}]} for tick, at_s, fields in samples]]
+    )
+
+
+def test_memory_errors_of_another_machine_are_none_of_the_run():
+    first = [(0, 0.0, {"ecc_uncorrected": 0}), (1, 1.0, {"ecc_uncorrected": 1})]
+    second = [(0, 9.0, {}), (1, 10.0, {"ecc_uncorrected": 40}), (2, 11.0, {"ecc_uncorrected": 42}), (3, 12.0, {})]
+    assert notes(counted(*first, *second)) == ["GPU 0 counted 3 uncorrected memory errors during the run."]
+
+
+def test_nvlink_is_a_rate_within_an_attempt_and_pcie_is_as_read():
+    first = [(i, float(i), {"nvlink_tx_bytes": i * 500, "pcie_rx_bytes_per_s": 7.0} if i % 2 else {}) for i in range(40)]
+    second = [(i, 50.0 + i, {"nvlink_tx_bytes": 10**9 + i * 100}) for i in range(25)]
+    links = counted(*first, *second).links[0]
+    times, rates = links["nvlink_tx_bytes_per_s"]
+    assert list(times) == [11.0, 21.0, 31.0, 50.0, 60.0, 70.0]
+    assert list(np.nan_to_num(rates, nan=-1)) == [500, 500, 500, -1, 100, 100], "between machines there is no rate"
+    assert set(links["pcie_rx_bytes_per_s"][1][:20]) == {7.0}
+    assert not len(links["nvlink_rx_bytes_per_s"][1])
+    times, rates = counted(*[(i, i / 2, {"nvlink_tx_bytes": i * 300}) for i in range(9)]).links[0]["nvlink_tx_bytes_per_s"]
+    assert (list(times), list(rates)) == ([4.0], [600.0]), "a run shorter than that has one"
+
+
+def test_memory_of_processes_is_drawn_apart(train_run, tmp_path):
+    run = train_run(gpus=1)
+    samples = [json.loads(line) for line in (run / "samples.jsonl").read_text().splitlines()]
+    for i, sample in enumerate(samples):
+        taken = [{"pid": 41, "memory_bytes": 5 << 30}, {"pid": 42, "memory_bytes": None if i < 9 else 1 << 30}]
+        sample["gpus"][0] |= {"processes": taken} if i % 2 else {}
+    (run / "samples.jsonl").write_text("".join(json.dumps(sample) + "\n" for sample in samples))
+    found = read_run(run).telemetry.processes
+    assert {key: (times[0], set(taken)) for key, (times, taken) in found.items()} == {(0, 41): (0.5, {5 << 30}), (0, 42): (4.5, {1 << 30})}
+    page = write_report([run], tmp_path / "r.html").read_text()
+    assert "GPU memory by process (GiB)" in page
+    assert "GPU: " not in page, "no link was measured"
+
+
+@pytest.mark.parametrize("strange", ["NaN", '"much"', "[1]", "true", "null", "1e999"])
+def test_a_value_that_is_no_number_leaves_the_others(tmp_path, strange):
+    path = tmp_path / "samples.jsonl"
+    gpu = '{"index": 0, "power_w": %s, "utilization_pct": 5, "throttle_reasons": ["hw_thermal", 3], "xids": [63, "x"], "processes": [7]}'
+    lines = [f'{{"time_s": {i}, "tick": {i}, "cpu_pct": 1, "gpus": [{gpu % (strange if i == 1 else 9)}, 8]}}\n' for i in range(3)]
+    path.write_text("".join(lines))
+    problems = []
+    found = to_telemetry(records(path, problems, row_lines))
+    assert problems == []
+    assert (list(found.host["cpu_pct"]), found.missed) == ([1, 1, 1], 0)
+    assert list(found.gpus[0]["utilization_pct"]) == [5, 5, 5]
+    assert np.isnan(found.gpus[0]["power_w"]).tolist() == [False, True, False]
+    assert (found.health[0].xids, found.health[0].slowed) == ([(0, 63), (1, 63), (2, 63)], {"heat": 3})
+
+
+def test_typed_rows_come_to_what_dicts_do(train_run):
+    path = train_run(gpus=2, lost=1) / "samples.jsonl"
+    typed, plain = (to_telemetry(records(path, [], how)) for how in (row_lines, None))
+    assert typed.lost == plain.lost
+    assert typed.health == plain.health
+    for name, column in (typed.gpus[1] | typed.host).items():
+        assert np.array_equal(column, (plain.gpus[1] | plain.host)[name], equal_nan=True), name

@@ -9,6 +9,7 @@ import pytest
 
 from ncdemo.report.watched import Watched
 from ncdemo.spec.follow import HELD_S, RunState, last_sample
+from ncdemo.spec.gpu_errors import GpuErrors
 
 STEP = {"step_time_s": 0.5, "examples": 4, "tokens": 100, "target_tokens": 60, "loss": 1.0}
 
@@ -93,4 +94,31 @@ def test_xids_are_counted_once_each(tmp_path):
     state.update()
     write(path, {"time_s": 2.0, "gpus": [gpu(xids=[63])]}, {"time_s": 3.0, "gpus": [gpu()]})
     state.update()
-    assert state.xids == {(0, 63): 3, (1, 79): 1}
+    assert state.errors.xids == {(0, 63): 3, (1, 79): 1}
+
+
+def test_memory_errors_are_those_that_came_during_the_run(tmp_path):
+    (tmp_path / "result.json").write_text("{}")
+    path = tmp_path / "samples.jsonl"
+    state = RunState(tmp_path)
+    first = {"time_s": 0.0, "scheduling": "niceness 0", "gpus": [gpu(), gpu(1)]}
+    write(path, first, {"time_s": 1.0, "gpus": [gpu(ecc_uncorrected=7), gpu(1, ecc_uncorrected=0)]})
+    state.update()
+    assert state.errors.ecc == {0: 0, 1: 0}, "7 are from before"
+    write(path, {"time_s": 1.5, "gpus": [gpu(), gpu(1)]}, {"time_s": 2.0, "gpus": [gpu(ecc_uncorrected=8), gpu(1, ecc_uncorrected=2)]})
+    state.update()
+    state.update()
+    assert state.errors.ecc == {0: 1, 1: 2}
+    write(path, first, {"time_s": 3.0, "gpus": [gpu(ecc_uncorrected=9)]}, {"time_s": 4.0, "gpus": [gpu(ecc_uncorrected=10)]})
+    state.update()
+    assert state.errors.ecc == {0: 2, 1: 2}, "the next attempt ran on a machine that had 9"
+    write(path, first, {"time_s": 5.0, "gpus": [gpu(ecc_uncorrected=10)]}, {"time_s": 6.0, "gpus": [gpu(ecc_uncorrected=11)]})
+    state.update()
+    assert state.errors.ecc == {0: 3, 1: 2}, "and the one after it began with just as many"
+
+
+def test_only_lines_that_tell_of_errors_are_parsed(tmp_path):
+    errors = GpuErrors()
+    calm = json.dumps({"time_s": 1.0, "gpus": [gpu(ecc_uncorrected=7)]}).encode()
+    told = [errors.tells(calm), errors.tells(calm), errors.tells(b'{"gpus": []}'), errors.tells(calm), errors.tells(b'{"xids":[31]}')]
+    assert told == [True, False, False, False, True]

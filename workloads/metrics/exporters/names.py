@@ -9,8 +9,6 @@ values bounded: GPU index, percentile, status, reason, and of a benchmark its mo
 from typing import Literal, NamedTuple
 
 PERCENTILES = ("p50", "p90", "p99")
-SLOWDOWNS = ("power_cap", "hw_slowdown", "sw_thermal", "hw_thermal", "hw_power_brake")
-"""Throttle reasons that slow a busy GPU; the others say that it idles or does what it was told."""
 STATUSES = ("running", "finished", "failed", "interrupted")
 
 

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from ncdemo.spec.follow import RunState
+from ncdemo.spec.gpu_errors import SLOWDOWNS
 from ncdemo.spec.result_bench import Cell
 from ncdemo.spec.run_folder import EVICTED_FILE
-from workloads.metrics.exporters.names import NAMES, PERCENTILES, SLOWDOWNS, STATUSES
+from workloads.metrics.exporters.names import NAMES, PERCENTILES, STATUSES
 
 JOB = "ncdemo"
 MOST_SERIES = 500
@@ -132,7 +133,7 @@ def groups(state: RunState, instance: str) -> list[Group]:
             group.add(metric, said.get(name), model=said.get("model"))
         _cells(group, [cell for cell in record.bench.cells if cell.engine == engine] if record.bench else [])
     _machine(run, state.sample)
-    for (gpu, xid), count in state.xids.items():
+    for (gpu, xid), count in state.errors.xids.items():
         run.add("ncdemo_gpu_xid_errors_total", count, gpu=gpu, xid=xid)
     found = [run, *engines.values()]
     for group in found:
