@@ -169,6 +169,15 @@ class Cell(Record):
     steady_output_tokens_per_s: float | None = None
     """Output tokens that came in it / its length."""
     requests_per_s: float | None = None
+    sends_s: float | None = None
+    """First send to last send."""
+    lag: float | None = None
+    """Of an open loop: (requests sent - requests that ended) in the second half of sends_s / those sent in it, failures left out. Near 0
+    where the engine keeps up, near the share of the rate that it can't take where it doesn't."""
+    lag_noise: float | None = None
+    """Two standard deviations of it, if the requests in flight at the ends of that half were two Poisson counts."""
+    least_e2e_s: float | None = None
+    """What an answer takes at the least: lowest e2e_s per token x mean output tokens."""
     slo_attainment: float | None = None
     """Requests that met every SLO / requests sent; a failure is a miss."""
     slo_attainment_low: float | None = None

@@ -70,6 +70,21 @@ def steady(records: Sequence[RequestRecord]) -> tuple[float, float] | None:
     return end - start, sum(tokens for pairs in came for at, tokens in pairs if start < at <= end) / (end - start)
 
 
+def lag(records: Sequence[RequestRecord]) -> tuple[float, float] | None:
+    """Return by how much answers fell behind the sends of an open loop in the second half of them, and the noise of that.
+
+    Both as shares of the requests sent in it; the formulas are Cell.lag's. None where none of those sent in it was answered.
+    """
+    done = [r for r in records if r.ok]
+    start, end = min(r.sent_s for r in records), max(r.sent_s for r in records)
+    middle = (start + end) / 2
+    sent = sum(middle < r.sent_s for r in done)
+    if not sent:
+        return None
+    in_flight = [sum(r.sent_s <= at < r.chunk_s[-1] for r in done) for at in (middle, end)]
+    return (in_flight[1] - in_flight[0]) / sent, 2 * math.sqrt(sum(in_flight)) / sent
+
+
 def distribution(values: Sequence[float]) -> Distribution | None:
     """Return order statistics, or None without values."""
     if not values:
@@ -144,6 +159,7 @@ def cell(
     # Where the requests after the last good answer all failed, they were sent in the window all the same.
     window = max(*(r.chunk_s[-1] for r in done), *(r.sent_s for r in records)) - start
     steady_s, steady_tokens_per_s = steady(records) or (None, None)
+    behind, noise = (None if plan.load.rate_rps is None else lag(records)) or (None, None)
     tokens, good = sum(r.output_tokens for r in done), sum(meets(r, slo) for r in done)
     return unmeasured(plan, len(records), "", "").model_copy(
         update={
@@ -157,6 +173,10 @@ def cell(
             "steady_s": steady_s,
             "steady_output_tokens_per_s": steady_tokens_per_s,
             "requests_per_s": len(done) / window,
+            "sends_s": max(r.sent_s for r in records) - start,
+            "lag": behind,
+            "lag_noise": noise,
+            "least_e2e_s": min(r.normalized_latency_s or 0.0 for r in done) * tokens / len(done),
             "slo_attainment": good / len(records),
             "slo_attainment_low": wilson_low(good, len(records)),
             "goodput_rps": good / window,
