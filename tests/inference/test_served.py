@@ -80,6 +80,9 @@ def test_loads_lengths_and_what_the_client_did(swept: Callable[..., Swept]) -> N
     assert {r.prompt_tokens for r in done.requests} == {20}
     for cell in done.cells:
         assert (cell.failed, cell.equal_output_tokens, cell.gates.prefix_cache, cell.gates.asked_tokens) == (0, True, "off", "5 exactly")
+        gates = cell.gates
+        assert (gates.tensor_parallel, gates.max_concurrency, gates.slo_ttft_s, gates.slo_tpot_s) == (1, 256, 2.0, 0.1)
+        assert gates.arrival_seed is None, "neither a closed loop nor equal gaps are drawn"
         assert cell.client.ceiling_events_per_s > 0
         assert cell.client.headroom <= 1
     gaps = [r.scheduled_s for r in done.requests if r.setting.startswith("constant") and r.repeat == 0]

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from statistics import NormalDist
 
+from ncdemo.spec.agreement import same_start
 from ncdemo.spec.bench import Slo
 from ncdemo.spec.result_bench import Cell, Distribution, RequestRecord
 from ncdemo.spec.sweep import PlannedCell
@@ -197,17 +198,14 @@ def _equal_prompts(done: Sequence[RequestRecord]) -> bool | None:
 
 
 def agreement(ours: Sequence[Answer], reference: Sequence[Answer]) -> float | None:
-    """Return the mean share of leading tokens that two engines' answers to the same prompts have in common, 0 to 1."""
+    """Return the mean share of leading tokens, of the first 32, that two engines' answers to the same prompts have in common, 0 to 1."""
     wanted = {a.index: a.token_ids for a in reference if a.error is None}
     shares = []
     for answer in ours:
         other = wanted.get(answer.index)
         if other is None or answer.error is not None:
             continue
-        longest = max(len(other), len(answer.token_ids))
-        pairs = zip(answer.token_ids, other, strict=False)
-        same = next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(other), len(answer.token_ids)))
-        shares.append(same / longest if longest else 1.0)
+        shares.append(same_start(answer.token_ids, other))
     return sum(shares) / len(shares) if shares else None
 
 

@@ -104,7 +104,7 @@ class Hunt:
         return SearchResult(
             engine=plan.subject.engine, model=plan.subject.model.shown, variant=plan.subject.variant,
             lengths=plan.lengths.shown if plan.lengths else None, max_goodput_rate_rps=self._good, above_rps=self._bad,
-            runs=self._runs, reason=reason,
+            attainment=self._search.attainment, runs=self._runs, reason=reason,
         )  # fmt: skip
 
     def tell(self, rate_rps: float, verdict: Verdict) -> None:

@@ -143,7 +143,9 @@ class Sweep:
             prompt_hash=what.hash, asked_tokens=f"{what.shown_tokens} {'exactly' if s.ignore_eos else 'at most'}", temperature=s.temperature,
             precision=precision(plan.subject.precision), max_model_len=spec.max_model_len, memory_fraction=spec.memory_fraction,
             warmup_requests=spec.warmup_requests, prefix_cache=stage.prefix_cache(plan.subject),
-            prefix_reuse=spec.prefix_cache, mode=spec.mode,
+            prefix_reuse=spec.prefix_cache, mode=spec.mode, tensor_parallel=plan.subject.tensor_parallel,
+            max_concurrency=spec.max_concurrency, arrival_seed=s.seed if plan.load.kind in ("poisson", "gamma") else None,
+            slo_ttft_s=spec.slo.ttft_s, slo_tpot_s=spec.slo.tpot_s,
         )  # fmt: skip
         did = {"client": stage.client(plan.subject), "counted": stage.counted(plan.subject)}
         more = {"exact_match": share, "exact_match_examples": examples, "gates": gates, **did}
