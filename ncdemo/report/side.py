@@ -43,7 +43,7 @@ class Side:
                 ids, text = request.get("token_ids"), request.get("text")
                 words = text.split(maxsplit=AGREEMENT_TOKENS)[:AGREEMENT_TOKENS] if isinstance(text, str) else None
                 start = ids[:AGREEMENT_TOKENS] if ids else None, words
-                found.setdefault(key, {})[int(request["repeat"]), int(request["index"])] = start
+                found.setdefault(key, {})[request.get("repeat", -1), request.get("index", -1)] = start
         return found
 
     def _requests(self) -> Iterator[dict[str, Any]]:
@@ -73,7 +73,7 @@ def read_side(folder: Path, subject: str | None) -> Side:
     return Side(
         record.run_id, chosen, cells, tuple(s for s in record.bench.searches if s.subject == chosen),
         distinct=record.bench.prompt_rows.used if record.bench.prompt_rows else None,
-        about=_machine(folder) | {engine: record.bench.engine_versions.get(engine, "not known")}, folder=folder,
+        about=_machine(folder) | {"engine version": record.bench.engine_versions.get(engine, "not known")}, folder=folder,
     )  # fmt: skip
 
 

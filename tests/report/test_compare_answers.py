@@ -145,7 +145,7 @@ def test_machines_and_versions_that_differ_are_told(make) -> None:
     same = [record(r, 0, IDS) for r in range(6)]
     a, b = make("a", same), make("b", same, driver="570", version="vllm 2")
     lines = table(a, b, compare(a, b)).splitlines()
-    assert lines[2:4] == ["GPU driver differs: 550 and 570", "e differs: vllm 1 and vllm 2"]
+    assert lines[2:4] == ["GPU driver differs: 550 and 570", "engine version differs: vllm 1 and vllm 2"]
     assert "  100.0 % of the first 32 tokens agree, mean of 6 answers" in lines
 
 
