@@ -67,14 +67,18 @@ def _price(spec: "BenchSpec", seconds: float) -> str:
 def compare(a: str, b: str, as_json: bool) -> None:
     """Say, per metric, the ratio of A to B, its interval, and whether it is more than noise.
 
-    A and B are two subjects of one run (runs/x:vllm runs/x:sglang), or two runs. What fails a fairness gate is refused.
+    A and B are two subjects of one run (runs/x:vllm runs/x:sglang), or two runs. What fails a fairness gate is refused, and so are sides
+    whose answers differ.
     """
     from ncdemo.report import compare as report
 
     one_side, other = (report.read_side(Path(folder), subject or None) for folder, _, subject in (side.partition(":") for side in (a, b)))
     found = report.compare(one_side, other)
     if as_json:
-        rows = [asdict(one) | ({"verdict": one.verdict} if isinstance(one, report.Difference) else {}) for one in found]
+        rows = [{"kind": type(one).__name__.lower(), **asdict(one)} for one in found]
+        rows = [
+            row | ({"verdict": one.verdict} if isinstance(one, report.Difference) else {}) for row, one in zip(rows, found, strict=True)
+        ]
         click.echo(json.dumps(rows, indent=1))
     else:
         click.echo(report.table(one_side, other, found))

@@ -4,33 +4,30 @@
 
 Within one run the repeats are interleaved, so they are paired: the interval is Student's t over the logarithms of the ratios.
 Two runs were not interleaved: Welch's t over the logarithms, and the caller is told that drift of the machine isn't ruled out.
+What fails a fairness gate is refused, and so are sides whose answers differ (answers.py).
 """
 
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from pathlib import Path
-from statistics import fmean, variance
+from statistics import fmean
 
-from ncdemo.report.fairness import CONFIDENCE, MIN_REPEATS, flags
+from ncdemo.report.answers import Agreement, Quality, agreement, quality, unlike
+from ncdemo.report.fairness import MIN_REPEATS, flags, objectives_differ, refusal
+from ncdemo.report.intervals import paired_interval, welch_interval
 from ncdemo.report.show import said
+from ncdemo.report.side import Side, read_side
 from ncdemo.spec.base import SpecError
-from ncdemo.spec.result import RunRecord
-from ncdemo.spec.result_bench import Cell, Gates
+from ncdemo.spec.result_bench import Cell, SearchResult
+
+__all__ = ["Agreement", "Difference", "Missing", "Quality", "Refused", "Side", "compare", "read_side", "table"]
 
 HIGHER = ("output_tokens_per_s", "steady_output_tokens_per_s", "requests_per_s", "goodput_rps")
 LOWER = ("ttft_s", "tpot_s", "itl_s", "e2e_s")
+FAIR = {"error": None, "failed": 0, "equal_output_tokens": None, "token_agreement": None, "client": None, "counted": None}
+"""A rate that was too much may well have failed; of it the gates alone are compared."""
 PER_TOKEN = ("energy_j_per_token", "usd_per_mtok")
-
-
-@dataclass(frozen=True)
-class Side:
-    """One subject's cells in one run."""
-
-    run: str
-    subject: str
-    cells: tuple[Cell, ...]
 
 
 @dataclass(frozen=True)
@@ -68,91 +65,138 @@ class Refused:
     why: str
 
 
-def read_side(folder: Path, subject: str | None) -> Side:
-    """Return a subject of a run. Raise SpecError where there is none, or several and none was named."""
-    try:
-        record = RunRecord.model_validate_json((folder / "result.json").read_text(encoding="utf-8"))
-    except OSError as error:
-        raise SpecError(f"{folder}/result.json: {error.strerror}; give the folder of a benchmark's run") from None
-    except ValueError:
-        raise SpecError(f"{folder}/result.json: can't be read; use the version of ncdemo that wrote it") from None
-    if record.bench is None:
-        raise SpecError(f"{folder}: holds no benchmark that measured anything; give a run of `ncdemo bench run`")
-    subjects = list(dict.fromkeys(c.subject for c in record.bench.cells))
-    if subject is None and len(subjects) > 1:
-        raise SpecError(f"{folder}: holds {', '.join(subjects)}; say which as RUN:SUBJECT, e.g. {folder}:{subjects[0]}")
-    chosen = subject or subjects[0]
-    if chosen not in subjects:
-        raise SpecError(f"{folder}:{chosen}: no such subject; give one of: {', '.join(subjects)}")
-    return Side(record.run_id, chosen, tuple(c for c in record.bench.cells if c.subject == chosen))
+@dataclass(frozen=True)
+class Missing:
+    """A metric that has no ratio, and why: often more decisive than one."""
+
+    model: str
+    load: str
+    metric: str
+    why: str
 
 
-def compare(a: Side, b: Side) -> list[Difference | Refused]:
+Found = Difference | Missing | Refused | Agreement | Quality
+
+
+def compare(a: Side, b: Side) -> list[Found]:
     """Compare what both measured. Raise SpecError when they share no model and load."""
     settings = [s for s in dict.fromkeys((c.model, c.load) for c in a.cells) if any((c.model, c.load) == s for c in b.cells)]
-    if not settings:
+    rates = _highest_rates(a, b)
+    if not settings and not rates:
         raise SpecError("the two share no model and load; measure both with one spec")
-    found: list[Difference | Refused] = []
+    found: list[Found] = []
+    starts = [side.answers(set(settings)) for side in (a, b)]
+    distinct = min((n for n in (a.distinct, b.distinct) if n is not None), default=None)
     for model, load in settings:
         ours, theirs = ([c for c in side.cells if (c.model, c.load) == (model, load)] for side in (a, b))
         if why := refusal(ours, theirs):
             found.append(Refused(model, load, why))
+            continue
+        agreed = agreement(model, load, ours, *(start.get((model, load), {}) for start in starts))
+        right = quality(model, load, ours, theirs, distinct)
+        found += [agreed, *([right] if right else [])]
+        if why := unlike(agreed, right):
+            found.append(Refused(model, load, why))
         else:
             found += _differences(model, load, ours, theirs, paired=a.run == b.run)
-    return found
+    return found + rates
 
 
-def table(a: Side, b: Side, found: Sequence[Difference | Refused]) -> str:
+def table(a: Side, b: Side, found: Sequence[Found]) -> str:
     """Return the comparison as text."""
     lines = [f"a = {a.run} {a.subject}, b = {b.run} {b.subject}"]
     if a.run != b.run:
         lines.append("Two runs, so their repeats were not interleaved: drift of the machine is not ruled out.")
+    lines += [
+        f"{name} differs: {' and '.join(one.about.get(name, 'not known') for one in (a, b))}"
+        for name in dict.fromkeys((*a.about, *b.about))
+        if a.about.get(name) != b.about.get(name) and (a.run != b.run)
+    ]
     for (model, load), group in groupby(found, key=lambda one: (one.model, one.load)):
         lines.append(f"\n{model}, {said(load)}")
         for one in group:
             if isinstance(one, Refused):
                 lines.append(f"  refused: {one.why}")
                 continue
+            if isinstance(one, Agreement | Quality):
+                lines.append(f"  {one.shown}")
+                continue
+            if isinstance(one, Missing):
+                lines.append(f"  {one.metric:26} {one.why}")
+                continue
             interval = f"[{one.low:.3f}, {one.high:.3f}]" if one.low is not None and one.high is not None else "-"
             lines.append(f"  {one.metric:26} {one.a:12.5g} {one.b:12.5g}   a/b {one.ratio:.3f} {interval:18} {one.verdict}")
     return "\n".join(lines)
 
 
-def refusal(ours: Sequence[Cell], theirs: Sequence[Cell]) -> str | None:
-    """Return why two groups of cells can't be compared; None when they can."""
-    for name, cells in (("a", ours), ("b", theirs)):
-        for cell in cells:
-            if found := flags(cell):
-                return f"{name}, repeat {cell.repeat}: {found[0]}"
-    gates = [c.gates for c in (*ours, *theirs)]
-    if None in gates:
-        return "a cell has no record of its fairness gates"
-    for field in Gates.model_fields:
-        values = list(dict.fromkeys(value for g in gates if (value := getattr(g, field)) is not None))
-        if field == "prefix_cache":  # off and emptied come to the same
-            values = [] if "unknown" not in values else values
-        if len(values) > 1:
-            return f"{field} differs: {' and '.join(map(str, values))}"
-    return None
-
-
-def _differences(model: str, load: str, ours: Sequence[Cell], theirs: Sequence[Cell], *, paired: bool) -> list[Difference]:
-    found = []
+def _differences(model: str, load: str, ours: Sequence[Cell], theirs: Sequence[Cell], *, paired: bool) -> list[Found]:
+    found: list[Found] = []
     for metric, better, value in _metrics():
         mine, others = ({c.repeat: v for c in cells if (v := value(c)) is not None} for cells in (ours, theirs))
-        if min([*mine.values(), *others.values()], default=0) <= 0:  # a goodput of none has no ratio, and leaving it out would flatter
+        if not mine or not others:
+            continue
+        if metric == "goodput_rps" and (why := objectives_differ([*ours, *theirs])):
+            found.append(Missing(model, load, metric, f"not compared: {why}"))
+            continue
+        # None of something has no ratio, and leaving such repeats out would flatter.
+        if none := [f"{name} had none in {n} of {len(v)} repeats" for name, v in (("a", mine), ("b", others)) if (n := _zeros(v))]:
+            found.append(Missing(model, load, metric, ", ".join(none)))
             continue
         x, y = [math.log(v) for v in mine.values()], [math.log(v) for v in others.values()]
         if paired:
             both = sorted(mine.keys() & others.keys())
             x, y = [math.log(mine[r]) for r in both], [math.log(others[r]) for r in both]
-        if not x or not y:
+        if not x:
             continue
         middle, half = paired_interval(x, y) if paired else welch_interval(x, y)
         low, high = (None, None) if half is None else (math.exp(middle - half), math.exp(middle + half))
         a, b = math.exp(fmean(x)), math.exp(fmean(y))
         found.append(Difference(model, load, metric, better, a, b, math.exp(middle), low, high, min(len(x), len(y))))
     return found
+
+
+def _zeros(values: dict[int, float]) -> int:
+    return sum(value <= 0 for value in values.values())
+
+
+def _highest_rates(a: Side, b: Side) -> list[Found]:
+    """Compare where searches for the highest rate ended. The interval is that of their two brackets: one search is no repeat."""
+    found: list[Found] = []
+    pairs = [(x, y) for x in a.searches for y in b.searches if (x.model, x.lengths) == (y.model, y.lengths)]
+    for x, y in pairs:
+        load, metric = ", ".join(filter(None, ("search", x.lengths))), "max_goodput_rate_rps"
+        ours, theirs = _searched(a, x), _searched(b, y)
+        common = {c.rate_rps or 0.0 for c in ours} & {c.rate_rps or 0.0 for c in theirs}
+        best = [c for cells, one in ((ours, x), (theirs, y)) for c in cells if c.rate_rps == one.max_goodput_rate_rps]
+        why = (
+            next((f"at the highest rate: {flag}" for c in best for flag in flags(c)), None)
+            or (None if common else "no rate was tried by both, so equal prompts aren't proven; search from one start_rps")
+            or (f"attainment differs: {x.attainment} and {y.attainment}" if x.attainment != y.attainment else None)
+            or objectives_differ([*ours, *theirs])
+            or refusal(*_at(min(common), ours, theirs))
+        )
+        if why:
+            found.append(Refused(x.model, load, why))
+            continue
+        good = [one.max_goodput_rate_rps for one in (x, y)]
+        if good[0] is None or good[1] is None:
+            none = ", ".join(f"{name} met the objectives at no rate" for name, rate in zip("ab", good, strict=True) if rate is None)
+            found.append(Missing(x.model, load, metric, none))
+            continue
+        low = None if y.above_rps is None else good[0] / y.above_rps
+        high = None if x.above_rps is None else x.above_rps / good[1]
+        found.append(Difference(x.model, load, metric, "higher", good[0], good[1], good[0] / good[1], low, high, 1))
+    return found
+
+
+def _at(rate_rps: float, ours: Sequence[Cell], theirs: Sequence[Cell]) -> tuple[list[Cell], list[Cell]]:
+    """Return the cells of a rate, with nothing but their gates to refuse them by."""
+    a, b = ([c.model_copy(update=FAIR) for c in cells if c.rate_rps == rate_rps] for cells in (ours, theirs))
+    return a, b
+
+
+def _searched(side: Side, search: SearchResult) -> list[Cell]:
+    return [c for c in side.cells if c.searched and (c.model, c.lengths) == (search.model, search.lengths)]
 
 
 def _figure(name: str) -> Callable[[Cell], float | None]:
@@ -168,42 +212,3 @@ def _metrics() -> list[tuple[str, str, Callable[[Cell], float | None]]]:
 
 def _percentile(metric: str, point: str) -> Callable[[Cell], float | None]:
     return lambda cell: getattr(found, point) if (found := getattr(cell, metric)) is not None else None
-
-
-def paired_interval(x: Sequence[float], y: Sequence[float]) -> tuple[float, float | None]:
-    """Return the mean of x - y and half of its 95 % interval; None for one pair."""
-    gaps = [a - b for a, b in zip(x, y, strict=True)]
-    if len(gaps) < 2:
-        return fmean(gaps), None
-    return fmean(gaps), student_t(len(gaps) - 1) * math.sqrt(variance(gaps) / len(gaps))
-
-
-def welch_interval(x: Sequence[float], y: Sequence[float]) -> tuple[float, float | None]:
-    """The same of two independent samples of unequal variance."""
-    middle = fmean(x) - fmean(y)
-    if min(len(x), len(y)) < 2:
-        return middle, None
-    a, b = variance(x) / len(x), variance(y) / len(y)
-    if a + b == 0:
-        return middle, 0.0
-    freedom = (a + b) ** 2 / (a * a / (len(x) - 1) + b * b / (len(y) - 1))
-    return middle, student_t(freedom) * math.sqrt(a + b)
-
-
-def student_t(freedom: float, confidence: float = CONFIDENCE) -> float:
-    """Return the two-sided quantile of Student's t, by integrating its density (Simpson's rule) and bisection."""
-    scale = math.exp(math.lgamma((freedom + 1) / 2) - math.lgamma(freedom / 2)) / math.sqrt(freedom * math.pi)
-
-    def inside(t: float, n: int = 2000) -> float:
-        """Return P(-t < T < t). With x = tan(u) the density has no long tail."""
-        end = math.atan(t)
-        values: list[float] = [
-            (1 + math.tan(end * i / n) ** 2 / freedom) ** (-(freedom + 1) / 2) / math.cos(end * i / n) ** 2 for i in range(n + 1)
-        ]
-        return 2 * scale * end / n / 3 * (values[0] + values[-1] + 4 * sum(values[1:-1:2]) + 2 * sum(values[2:-1:2]))
-
-    low, high = 0.0, 1e4
-    for _ in range(80):
-        middle = (low + high) / 2
-        low, high = (middle, high) if inside(middle) < confidence else (low, middle)
-    return (low + high) / 2

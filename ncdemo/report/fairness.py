@@ -1,15 +1,15 @@
 """When two cells may be compared, and what a comparison says. The rules are those of docs/measurement.md."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from math import comb
-from statistics import median
 
-from ncdemo.spec.result_bench import Cell
+from ncdemo.spec.result_bench import Cell, Gates
 
 MIN_REPEATS = 6
 AGREEMENT_FLOOR = 0.9
 """Below this share of equal leading tokens two engines did not do the same work. A judgement: bf16 alone moves a few tokens."""
+OBJECTIVES = ("slo_ttft_s", "slo_tpot_s")
+"""Gates of the figures that objectives are a part of; the others don't depend on them."""
 HEADROOM_FLOOR = 0.5
 """Of the client's own ceiling, what must be left: measurement.md."""
 CONFIDENCE = 0.95
@@ -52,50 +52,34 @@ def _by_its_own_count(cell: Cell) -> Iterator[str]:
         yield f"{own.cached_prompt_tokens:,} prompt tokens came from a prefix cache, by the engine's own count"
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """Output tokens/s of `engine` / that of `base`, paired by repeat."""
-
-    model: str
-    load: str
-    engine: str
-    base: str
-    repeats: int
-    ratio: float | None
-    """Median of the paired ratios."""
-    low: float | None
-    high: float | None
-    flagged: bool
-
-    @property
-    def verdict(self) -> str:
-        if self.flagged:
-            return "not comparable: a cell fails a gate"
-        if self.ratio is None:
-            return "not measured in both"
-        if self.low is None or self.high is None:
-            return f"not established: {self.repeats} of at least {MIN_REPEATS} repeats"
-        return "no difference shown" if self.low <= 1 <= self.high else "established"
+def refusal(ours: Sequence[Cell], theirs: Sequence[Cell], names: tuple[str, str] = ("a", "b")) -> str | None:
+    """Return why two groups of cells can't be compared; None when they can. Different objectives are no reason."""
+    for name, cells in zip(names, (ours, theirs), strict=True):
+        for cell in cells:
+            if found := flags(cell):
+                return f"{name}, repeat {cell.repeat}: {found[0]}"
+    if any(c.gates is None for c in (*ours, *theirs)):
+        return "a cell has no record of its fairness gates"
+    for field in Gates.model_fields:
+        values = _values([*ours, *theirs], field)
+        if field == "prefix_cache":  # off and emptied come to the same
+            values = [] if "unknown" not in values else values
+        if len(values) > 1 and field not in OBJECTIVES:
+            return f"{field} differs: {' and '.join(map(str, values))}"
+    return None
 
 
-def compare(cells: Sequence[Cell]) -> list[Comparison]:
-    """Compare every engine with the first one of the same model and load."""
-    found = []
-    for model, load in dict.fromkeys((c.model, c.load) for c in cells):
-        group = [c for c in cells if (c.model, c.load) == (model, load)]
-        base, *others = dict.fromkeys(c.subject for c in group)
-        found += [_pair(group, model, load, engine, base) for engine in others]
-    return found
+def objectives_differ(cells: Sequence[Cell]) -> str | None:
+    """Return how the objectives of cells differ; None where they don't, or an older version did not write them down."""
+    for field in OBJECTIVES:
+        if len(values := _values(cells, field)) > 1:
+            return f"{field} differs: {' and '.join(map(str, values))}"
+    return None
 
 
-def _pair(group: list[Cell], model: str, load: str, engine: str, base: str) -> Comparison:
-    speed = {(c.subject, c.repeat): c.output_tokens_per_s for c in group}
-    repeats = sorted({c.repeat for c in group})
-    both = [(speed.get((engine, r)), speed.get((base, r))) for r in repeats]
-    ratios = sorted(mine / theirs for mine, theirs in both if mine and theirs)
-    low, high = interval(ratios)
-    flagged = any(flags(c) for c in group if c.subject in (engine, base))
-    return Comparison(model, load, engine, base, len(ratios), median(ratios) if ratios else None, low, high, flagged)
+def _values(cells: Sequence[Cell], field: str) -> list[object]:
+    """Return the distinct values of a gate; what an older version did not write down differs from nothing."""
+    return list(dict.fromkeys(value for c in cells if c.gates and (value := getattr(c.gates, field)) is not None))
 
 
 def interval(ordered: Sequence[float]) -> tuple[float | None, float | None]:

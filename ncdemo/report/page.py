@@ -17,6 +17,7 @@ from ncdemo.report.read import Run
 from ncdemo.report.show import duration, number, printable
 from ncdemo.report.telemetry_plots import telemetry_plot
 from ncdemo.report.train_plots import train_plots
+from ncdemo.spec.agreement import AGREEMENT_TOKENS
 from ncdemo.spec.result_bench import BenchResult
 
 STATUS = {"finished": "✓", "failed": "✕", "interrupted": "!", "running": "…", "unknown": "?"}
@@ -49,6 +50,7 @@ def render(runs: list[Run]) -> str:
         labels=[run.label for run in runs],
         reproduce=[reproduce(run) for run in runs],
         min_repeats=MIN_REPEATS,
+        agreement_tokens=AGREEMENT_TOKENS,
         agreement_floor=f"{AGREEMENT_FLOOR * 100:g} %",
     )
 
@@ -116,6 +118,7 @@ def bench(run: Run, colours: dict[str, int]) -> dict[str, Any]:
         "searches": tables.searches(run),
         "costs": tables.costs(run),
         "cells": rows,
+        "exact": any(row["exact"] for row in rows),
         "models": len({row["model"] for row in rows}),
         "model": rows[0]["model"] if len({row["model"] for row in rows}) == 1 else None,
         "flagged": sum(bool(row["flags"]) for row in rows),

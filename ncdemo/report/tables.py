@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from statistics import median
 from typing import Any
 
-from ncdemo.report.fairness import compare, flags
+from ncdemo.report.fairness import flags
+from ncdemo.report.pairs import compare
 from ncdemo.report.read import Run
 from ncdemo.report.show import NOT_MEASURED, UNBOUND, duration, number, percent, size
 from ncdemo.spec.result_bench import Cell, Distribution
@@ -92,6 +93,7 @@ def _cell(cell: Cell) -> dict[str, Any]:
         "latencies": [_percentiles(d) for d in (cell.ttft_s, cell.tpot_s, cell.itl_s, cell.e2e_s)],
         "equal": {True: "yes", False: "no", None: "not asked for"}[cell.equal_output_tokens],
         "agreement": percent(cell.token_agreement),
+        "exact": "" if cell.exact_match is None else f"{percent(cell.exact_match)} of {number(cell.exact_match_examples)}",
         "flags": flags(cell),
     }
 
@@ -118,7 +120,8 @@ def without_silent(heads: Sequence[tuple[str, str]], rows: list[list[str]]) -> d
 def comparisons(run: Run) -> dict[str, Any]:
     """Return every engine against the first, with the interval that the repeats allow."""
     rows = []
-    for c in compare(run.record.bench.cells if run.record and run.record.bench else []):
+    bench = run.record.bench if run.record else None
+    for c in compare(bench.cells if bench else [], bench.prompt_rows.used if bench and bench.prompt_rows else None):
         between = f"{number(c.low)} to {number(c.high)}" if c.low is not None else ""
         ratio = f"{number(c.ratio)} ×" if c.ratio is not None else NOT_MEASURED
         rows.append([c.model, c.load, f"{c.engine} / {c.base}", ratio, between, str(c.repeats), c.verdict])

@@ -75,6 +75,15 @@ class Gates(Record):
     """Whether requests of the cell may find each other's prefixes (None: a result of an older version)."""
     mode: Literal["offline", "server"] | None = None
     """Stamps are the engine's own process's, or a client's over HTTP (None: a result of an older version)."""
+    tensor_parallel: int | None = None
+    """GPUs that share each layer (None: a result of an older version, as below)."""
+    max_concurrency: int | None = None
+    """Requests that the engine was told to be ready to batch."""
+    arrival_seed: int | None = None
+    """Of random gaps between sends: equal seeds are equal times (None: the load has none)."""
+    slo_ttft_s: float | None = None
+    """The objectives: where they differ, goodput is not compared and all else is."""
+    slo_tpot_s: float | None = None
 
 
 class Client(Record):
@@ -169,6 +178,15 @@ class Cell(Record):
     steady_output_tokens_per_s: float | None = None
     """Output tokens that came in it / its length."""
     requests_per_s: float | None = None
+    sends_s: float | None = None
+    """First send to last send."""
+    lag: float | None = None
+    """Of an open loop: (requests sent - requests that ended) in the second half of sends_s / those sent in it, failures left out. Near 0
+    where the engine keeps up, near the share of the rate that it can't take where it doesn't."""
+    lag_noise: float | None = None
+    """Two standard deviations of it, if the requests in flight at the ends of that half were two Poisson counts."""
+    least_e2e_s: float | None = None
+    """What an answer takes at the least: lowest e2e_s per token x mean output tokens."""
     slo_attainment: float | None = None
     """Requests that met every SLO / requests sent; a failure is a miss."""
     slo_attainment_low: float | None = None
@@ -201,7 +219,7 @@ class Cell(Record):
     equal_prompt_tokens: bool | None = None
     """Fairness: the server counted as many prompt tokens as it was sent, in every answer (None: it counted in none)."""
     token_agreement: float | None = None
-    """Fairness: mean share of leading output tokens equal to those of the first engine of the same model."""
+    """Fairness: mean share of leading output tokens, of the first 32, equal to those of the first engine of the same model."""
     exact_match: float | None = None
     """Share of answers equal to their prompt's reference, outer white space aside; None where prompts have no reference."""
     exact_match_examples: int | None = None
@@ -252,6 +270,8 @@ class SearchResult(Record):
     """Highest rate measured that met the objectives (None: no rate did)."""
     above_rps: float | None = None
     """Lowest rate measured that did not (None: every rate did)."""
+    attainment: float | None = None
+    """Share of good requests that was asked for (None: a result of an older version)."""
     runs: int
     reason: str
 

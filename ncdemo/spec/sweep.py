@@ -6,6 +6,7 @@ Interleaved: within a repeat every load and length is given to every subject in 
 alike. A subject is what must be started with its own parameters: engine x precision x tensor parallel size, per model.
 """
 
+import math
 from dataclasses import dataclass, replace
 from itertools import product
 
@@ -79,6 +80,13 @@ def cells(spec: BenchSpec) -> list[PlannedCell]:
             )
             found += [PlannedCell(subject, load, one, repeat) for subject, (load, one) in pairs]
     return found
+
+
+def requests(spec: BenchSpec, cell: PlannedCell) -> int:
+    """Return how many requests a cell sends (a trace: at most). A rate of a search is sent for its min_duration_s at least."""
+    if spec.search is None or not cell.load.search or cell.load.rate_rps is None:
+        return spec.prompts.count
+    return max(spec.prompts.count, math.ceil(cell.load.rate_rps * spec.search.min_duration_s))
 
 
 def searches(spec: BenchSpec) -> list[PlannedCell]:

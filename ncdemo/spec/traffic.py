@@ -57,7 +57,7 @@ class Lengths(Spec):
 
 
 class Search(Spec):
-    """Look for the highest rate whose share of good requests is at least `attainment`, on its Wilson lower bound."""
+    """Look for the highest rate whose share of good requests is at least `attainment`, on its Wilson lower bound, for `min_duration_s`."""
 
     start_rps: float = Field(default=1.0, gt=0)
     """The first rate; it is doubled or halved until the answer is bracketed, then the bracket is halved."""
@@ -65,6 +65,9 @@ class Search(Spec):
     """Share of requests that must meet every objective."""
     confidence: float = Field(default=0.95, gt=0.5, lt=1)
     """Of the Wilson lower bound (one-sided)."""
+    min_duration_s: float = Field(default=60.0, gt=0, le=86400)
+    """Seconds for which each rate is sent at least: prompts.count requests, or rate x min_duration_s where that is more. A burst that fits
+    into an engine's batch meets every objective, whatever its rate. Three times what an answer takes at the least, or more."""
     tolerance: float = Field(default=0.05, gt=0, lt=1)
     """Stop when the bracket is this narrow, relative to its lower end."""
     max_runs: PositiveInt = 12

@@ -1,5 +1,7 @@
 """Metrics against values computed by hand from the definitions in docs/measurement.md."""
 
+from dataclasses import replace
+
 import pytest
 
 from ncdemo.spec.bench import Slo
@@ -7,7 +9,7 @@ from ncdemo.spec.common import ModelRef
 from ncdemo.spec.sweep import PlannedCell, SubjectKey
 from ncdemo.spec.traffic import Load
 from workloads.inference.frameworks.base import Answer
-from workloads.inference.metrics import agreement, cell, distribution, itl_s, percentile, request_record, samples_needed, steady
+from workloads.inference.metrics import agreement, cell, distribution, itl_s, lag, percentile, request_record, samples_needed, steady
 
 MS = 1_000_000
 PLAN = PlannedCell(SubjectKey("echo", ModelRef(name="m"), "fp32", 1, None), Load(kind="closed", concurrency=1), None, 0)
@@ -127,6 +129,21 @@ def test_a_steady_part_of_milliseconds_has_no_rate(waves: int, expected: float |
     ]  # fmt: skip
     found = steady(records)
     assert (found and found[1]) == (expected and pytest.approx(expected, rel=0.04))
+
+
+def test_how_far_answers_fall_behind_by_hand() -> None:
+    def sent_each_second(ends_ms: list[int]) -> list:
+        return [record(answer(i, sent=1000 * i, chunks=(end - 10, end), tokens=(1, 1))) for i, end in enumerate(ends_ms)]
+
+    quick = sent_each_second([1000 * i + 400 for i in range(10)])  # of five in the second half, from 4.5 to 9 s, the last is on its way
+    assert lag(quick) == (pytest.approx(0.2), pytest.approx(2 * 1 / 5))
+    slow = sent_each_second([2000 * i + 1000 for i in range(10)])  # one in two seconds: three on their way at 4.5 s, five at 9 s
+    assert lag(slow) == (pytest.approx(0.4), pytest.approx(2 * 8**0.5 / 5))
+    assert lag([*slow, record(Answer(10, 0, 9000 * MS, error="refused"))]) == lag(slow), "a failure neither waits nor ends"
+    assert lag(quick[:1]) is None
+    c = cell(slow, replace(PLAN, load=Load(kind="constant", rate_rps=1)), Slo(), expected_tokens=None, agreement=None)
+    assert (c.sends_s, c.lag, c.least_e2e_s) == (pytest.approx(9), pytest.approx(0.4), pytest.approx(1))
+    assert cell(slow, PLAN, Slo(), expected_tokens=None, agreement=None).lag is None, "a closed loop waits for its answers"
 
 
 def test_a_cell_in_which_all_failed_has_a_reason_and_no_numbers() -> None:

@@ -1,6 +1,7 @@
 """Sweeps in server mode against a real process that answers in canned streams: loads, faults, deaths, and what is recorded of them."""
 
 import json
+import math
 import subprocess
 import sys
 from collections import Counter
@@ -79,6 +80,9 @@ def test_loads_lengths_and_what_the_client_did(swept: Callable[..., Swept]) -> N
     assert {r.prompt_tokens for r in done.requests} == {20}
     for cell in done.cells:
         assert (cell.failed, cell.equal_output_tokens, cell.gates.prefix_cache, cell.gates.asked_tokens) == (0, True, "off", "5 exactly")
+        gates = cell.gates
+        assert (gates.tensor_parallel, gates.max_concurrency, gates.slo_ttft_s, gates.slo_tpot_s) == (1, 256, 2.0, 0.1)
+        assert gates.arrival_seed is None, "neither a closed loop nor equal gaps are drawn"
         assert cell.client.ceiling_events_per_s > 0
         assert cell.client.headroom <= 1
     gaps = [r.scheduled_s for r in done.requests if r.setting.startswith("constant") and r.repeat == 0]
@@ -213,13 +217,28 @@ def test_an_engine_without_a_server_form_is_a_recorded_failure(swept: Callable[.
 
 def test_a_search_tries_few_rates_and_each_is_a_cell(swept: Callable[..., Swept]) -> None:
     # Of 10 requests 0.95 could never be confident of 0.9.
-    search = {"start_rps": 200, "attainment": 0.9, "confidence": 0.6, "max_runs": 3, "process": "constant"}
+    search = {"start_rps": 20, "attainment": 0.9, "confidence": 0.6, "max_runs": 3, "process": "constant", "min_duration_s": 0.05}
     done = swept(
         concurrency=None, search=search, slo={"ttft_s": 5.0, "tpot_s": 5.0}, prompts={"count": 10}, prices={"vm_size": "Standard_D2s_v5"}
     )
     assert done.code == 0, done.said
-    assert [(c.rate_rps, c.searched) for c in done.cells] == [(200, True), (400, True), (800, True)]
+    assert [(c.rate_rps, c.searched) for c in done.cells] == [(20, True), (40, True), (80, True)]
     (found,) = done.record.bench.searches
-    assert (found.max_goodput_rate_rps, found.above_rps, found.runs) == (800, None, 3)
+    assert (found.max_goodput_rate_rps, found.above_rps, found.runs) == (80, None, 3)
     assert found.reason == "max_runs = 3 reached"
     assert all(c.usd_per_mtok > 0 for c in done.cells)
+
+
+def test_a_capacity_is_found(swept: Callable[..., Swept], endpoint: Callable[..., str]) -> None:
+    """3,000 tokens/s that all streams share are 300 answers/s of ten, and objectives of a minute are met at any rate."""
+    search = {"start_rps": 220, "attainment": 0.9, "tolerance": 0.3, "process": "constant", "min_duration_s": 1.5}
+    done = swept(
+        engines=["openai"], url=endpoint("--capacity-tps", "3000"), concurrency=None, search=search, slo={"ttft_s": 60.0, "tpot_s": 60.0},
+        prompts={"count": 30}, sampling={"max_new_tokens": 10},
+    )  # fmt: skip
+    assert done.code == 0, done.said
+    (found,) = done.record.bench.searches
+    # A machine that stops for a tenth of a second lets requests pile up as well: less may come out of it, but no more.
+    assert 0.7 * 300 < (found.max_goodput_rate_rps or 0) < 1.1 * 300, found.reason
+    assert [c.requests for c in done.cells] == [math.ceil(1.5 * c.rate_rps) for c in done.cells]
+    assert len({c.gates.prompt_hash for c in done.cells}) == len(done.cells), "a cell's hash is of what it was asked"

@@ -13,7 +13,7 @@ import pytest
 from ncdemo.spec import BenchSpec, TrainSpec, dump_spec, parse_spec
 from ncdemo.spec.record import Record
 from ncdemo.spec.result import EvalRecord, GpuSample, RunRecord, Sample, StepRecord, TrainResult
-from ncdemo.spec.result_bench import BenchResult, Cell, Distribution, EngineSample, RequestRecord
+from ncdemo.spec.result_bench import BenchResult, Cell, Distribution, EngineSample, Gates, RequestRecord
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 ENVIRONMENT = {
@@ -25,6 +25,10 @@ ENVIRONMENT = {
     "gpus": None,
     "packages": {"torch": "2.13.0", "transformers": "5.16.1"},
 }
+GATES = Gates(
+    prompt_hash="ab" * 32, asked_tokens="32 exactly", temperature=0.0, precision="bf16", max_model_len=2048, memory_fraction=0.4,
+    warmup_requests=2, prefix_cache="off", prefix_reuse=False, mode="server",
+)  # fmt: skip
 Make = Callable[..., Path]
 
 
@@ -254,6 +258,7 @@ def _cell(requests: list[RequestRecord], engine: str, load: int, repeat: int, ag
         itl_s=_distribution(gaps),
         equal_output_tokens=len(good) == len(requests),
         token_agreement=agreement,
+        gates=GATES,
     )
 
 

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from ncdemo.report.compare import Difference, Refused, Side, compare, paired_interval, read_side, student_t, welch_interval
+from ncdemo.report.compare import Difference, Missing, Refused, Side, compare, read_side, table
 from ncdemo.report.export import rows, write_cells
+from ncdemo.report.intervals import paired_interval, student_t, welch_interval
 from ncdemo.spec import SpecError
 from ncdemo.spec.result import RunRecord
 from ncdemo.spec.result_bench import BenchResult, Cell, Client, Gates
@@ -33,6 +34,10 @@ def side(engine: str, speeds: list[float], run: str = "r", **more) -> Side:
     return Side(run, engine, tuple(cell(engine, i, speed, **more) for i, speed in enumerate(speeds)))
 
 
+def ratios(found: list) -> dict[str, Difference]:
+    return {d.metric: d for d in found if isinstance(d, Difference)}
+
+
 def test_students_t_is_the_tables() -> None:
     found = [student_t(freedom) for freedom in (1, 2, 5, 9, 30)]
     assert found == [pytest.approx(v, abs=1e-3) for v in (12.706, 4.303, 2.571, 2.262, 2.042)]
@@ -49,11 +54,11 @@ def test_a_paired_interval_by_hand() -> None:
 def test_drift_that_hits_both_alike_hides_nothing_in_one_run() -> None:
     drift = [1.0, 0.8, 0.6, 0.9, 0.7, 0.5]
     a, b = side("a", [105 * d for d in drift]), side("b", [100 * d for d in drift])
-    (speed,) = [d for d in compare(a, b) if d.metric == "output_tokens_per_s"]
+    speed = ratios(compare(a, b))["output_tokens_per_s"]
     assert (speed.ratio, speed.low, speed.high) == (pytest.approx(1.05),) * 3
     assert speed.verdict == "a is better"
     # The same figures of two runs are not paired, and then the drift is noise.
-    (apart,) = compare(a, side("b", [100 * d for d in drift], run="other"))
+    (apart,) = ratios(compare(a, side("b", [100 * d for d in drift], run="other"))).values()
     assert apart.verdict == "no more than noise"
 
 
@@ -66,10 +71,10 @@ def test_lower_is_better_for_latency_and_few_repeats_establish_nothing() -> None
         ]
         return Side("r", engine, tuple(cells))
 
-    found = {d.metric: d for d in compare(with_ttft("a", 10, 6), with_ttft("b", 20, 6))}
+    found = ratios(compare(with_ttft("a", 10, 6), with_ttft("b", 20, 6)))
     assert (found["ttft_s p50"].ratio, found["ttft_s p50"].verdict) == (pytest.approx(0.5), "a is better")
     assert "ttft_s p99" not in found, "unbounded percentiles are not compared"
-    few = {d.metric: d for d in compare(with_ttft("a", 10, 5), with_ttft("b", 20, 5))}
+    few = ratios(compare(with_ttft("a", 10, 5), with_ttft("b", 20, 5)))
     assert few["ttft_s p50"].verdict == "not established: 5 of at least 6 repeats"
 
 
@@ -80,8 +85,13 @@ def test_a_repeat_without_any_goodput_is_not_left_out() -> None:
         return Side("r", engine, tuple(cell(engine, i, 100.0, goodput_rps=one) for i, one in enumerate(found)))
 
     even = with_goodput("b", [4.0] * 8)
-    assert "goodput_rps" in {d.metric for d in compare(with_goodput("a", [5.0, 5.1] * 4), even)}
-    assert "goodput_rps" not in {d.metric for d in compare(with_goodput("a", [5.0, 5.1] * 3 + [0.0, 0.0]), even)}
+    assert "goodput_rps" in ratios(compare(with_goodput("a", [5.0, 5.1] * 4), even))
+    some, none = with_goodput("a", [5.0, 5.1] * 3 + [0.0, 0.0]), with_goodput("b", [0.0] * 8)
+    found = compare(some, none)
+    assert "goodput_rps" not in ratios(found)
+    missing = Missing("m", "8", "goodput_rps", "a had none in 2 of 8 repeats, b had none in 8 of 8 repeats")
+    assert missing in found
+    assert f"  goodput_rps                {missing.why}" in table(some, none, found).splitlines()
 
 
 @pytest.mark.parametrize(
@@ -115,7 +125,7 @@ def test_a_gate_that_fails_refuses_the_pair(changes: dict, why: str) -> None:
 
 def test_an_emptied_cache_is_as_good_as_none() -> None:
     reset = GATES.model_copy(update={"prefix_cache": "reset"})
-    assert all(isinstance(d, Difference) for d in compare(side("a", [1.0] * 6), side("b", [1.0] * 6, gates=reset)))
+    assert "output_tokens_per_s" in ratios(compare(side("a", [1.0] * 6), side("b", [1.0] * 6, gates=reset)))
 
 
 def test_nothing_in_common_is_an_error() -> None:
@@ -151,7 +161,9 @@ def test_the_command_says_it_in_text_and_json(run: Path) -> None:
     assert "a/b 2.000 [2.000, 2.000]" in text
     assert "a is better" in text
     found = json.loads(subprocess.run([*command, "--json"], capture_output=True, text=True, check=True).stdout)
-    assert found[0]["ratio"] == pytest.approx(2.0)
+    assert [one["kind"] for one in found] == ["agreement", "difference"]
+    assert found[1]["ratio"] == pytest.approx(2.0)
+    assert "  answers not compared: no requests of a and b are on record" in text
 
 
 def test_cells_as_tables(run: Path, tmp_path: Path) -> None:

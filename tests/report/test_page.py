@@ -193,10 +193,24 @@ def test_failed_gates_are_flagged(bench_run, tmp_path):
         "⚑ 1 of 16 requests failed",
         "⚑ output tokens differ from what was asked for",  # a result of an older version has no counts
         "⚑ only 62.0 % of tokens agree with the first engine",
-        "not comparable: a cell fails a gate",
+        "not comparable: vllm, repeat 0: only 62.0 % of tokens agree with the first engine",
         "gate failed",
         "ReadTimeout: no answer in 60 s",
     ):
+        assert shown in elements.text, shown
+
+
+def test_right_answers_are_shown_where_prompts_have_any(bench_run, tmp_path):
+    run = bench_run()
+    assert "Exact match" not in page([run], tmp_path)[1].text
+
+    def answer(record):
+        for cell in record["bench"]["cells"]:
+            cell |= {"exact_match": 0.9 if cell["engine"] == "vllm" else 0.25, "exact_match_examples": 64}
+
+    change_result(run, answer)
+    _, elements = page([run], tmp_path)
+    for shown in ("Exact match", "25.0 % of 64", "not comparable: exact_match 90.0 % and 25.0 % of 64 examples, vllm - transformers in"):
         assert shown in elements.text, shown
 
 

@@ -10,7 +10,7 @@ from ncdemo.spec.base import SpecError
 from ncdemo.spec.bench import BenchSpec
 from ncdemo.spec.paths import PACKAGE
 from ncdemo.spec.result_bench import PromptRows
-from ncdemo.spec.sweep import PlannedCell
+from ncdemo.spec.sweep import PlannedCell, requests
 from ncdemo.spec.traffic import Load, Trace
 from workloads.inference.frameworks.base import Params, Prompt
 from workloads.inference.load.synthesize import synthesize, synthesize_shared
@@ -46,7 +46,7 @@ class Asked:
         return str(self.max_new_tokens) if self.offsets_s is None else "the trace's own"
 
     def first(self, count: int) -> "Asked":
-        """Return the first requests alone, as a warm-up."""
+        """Return the first requests alone, as of a warm-up or a shorter cell."""
         offsets = None if self.offsets_s is None else self.offsets_s[:count]
         return replace(
             self, prompts=self.prompts[:count], references=self.references[:count], output_tokens=self.output_tokens[:count], offsets_s=offsets
@@ -58,11 +58,11 @@ def asked(spec: BenchSpec, cell: PlannedCell, tokenizer: Any) -> Asked:
     if cell.load.kind == "trace":
         assert spec.trace
         return _replayed(spec, spec.trace, tokenizer)
-    count = spec.prompts.count
+    count = requests(spec, cell)
     if cell.lengths:
         made = synthesize(tokenizer, [cell.lengths.input_tokens] * count, spec.sampling.seed)
         return Asked([m.prompt for m in made], [None] * count, [cell.lengths.output_tokens] * count)
-    loaded = load_prompts(spec.prompts, tokenizer, spec.max_model_len - spec.sampling.max_new_tokens)
+    loaded = load_prompts(spec.prompts.model_copy(update={"count": count}), tokenizer, spec.max_model_len - spec.sampling.max_new_tokens)
     return Asked(loaded.prompts, loaded.references, [spec.sampling.max_new_tokens] * count, rows=loaded.rows)
 
 

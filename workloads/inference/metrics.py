@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from statistics import NormalDist
 
+from ncdemo.spec.agreement import same_start
 from ncdemo.spec.bench import Slo
 from ncdemo.spec.result_bench import Cell, Distribution, RequestRecord
 from ncdemo.spec.sweep import PlannedCell
@@ -68,6 +69,21 @@ def steady(records: Sequence[RequestRecord]) -> tuple[float, float] | None:
         return None
     came = (zip(r.chunk_s, r.chunk_tokens or (), strict=True) for r in done)
     return end - start, sum(tokens for pairs in came for at, tokens in pairs if start < at <= end) / (end - start)
+
+
+def lag(records: Sequence[RequestRecord]) -> tuple[float, float] | None:
+    """Return by how much answers fell behind the sends of an open loop in the second half of them, and the noise of that.
+
+    Both as shares of the requests sent in it; the formulas are Cell.lag's. None where none of those sent in it was answered.
+    """
+    done = [r for r in records if r.ok]
+    start, end = min(r.sent_s for r in records), max(r.sent_s for r in records)
+    middle = (start + end) / 2
+    sent = sum(middle < r.sent_s for r in done)
+    if not sent:
+        return None
+    in_flight = [sum(r.sent_s <= at < r.chunk_s[-1] for r in done) for at in (middle, end)]
+    return (in_flight[1] - in_flight[0]) / sent, 2 * math.sqrt(sum(in_flight)) / sent
 
 
 def distribution(values: Sequence[float]) -> Distribution | None:
@@ -144,6 +160,7 @@ def cell(
     # Where the requests after the last good answer all failed, they were sent in the window all the same.
     window = max(*(r.chunk_s[-1] for r in done), *(r.sent_s for r in records)) - start
     steady_s, steady_tokens_per_s = steady(records) or (None, None)
+    behind, noise = (None if plan.load.rate_rps is None else lag(records)) or (None, None)
     tokens, good = sum(r.output_tokens for r in done), sum(meets(r, slo) for r in done)
     return unmeasured(plan, len(records), "", "").model_copy(
         update={
@@ -157,6 +174,10 @@ def cell(
             "steady_s": steady_s,
             "steady_output_tokens_per_s": steady_tokens_per_s,
             "requests_per_s": len(done) / window,
+            "sends_s": max(r.sent_s for r in records) - start,
+            "lag": behind,
+            "lag_noise": noise,
+            "least_e2e_s": min(r.normalized_latency_s or 0.0 for r in done) * tokens / len(done),
             "slo_attainment": good / len(records),
             "slo_attainment_low": wilson_low(good, len(records)),
             "goodput_rps": good / window,
@@ -177,17 +198,14 @@ def _equal_prompts(done: Sequence[RequestRecord]) -> bool | None:
 
 
 def agreement(ours: Sequence[Answer], reference: Sequence[Answer]) -> float | None:
-    """Return the mean share of leading tokens that two engines' answers to the same prompts have in common, 0 to 1."""
+    """Return the mean share of leading tokens, of the first 32, that two engines' answers to the same prompts have in common, 0 to 1."""
     wanted = {a.index: a.token_ids for a in reference if a.error is None}
     shares = []
     for answer in ours:
         other = wanted.get(answer.index)
         if other is None or answer.error is not None:
             continue
-        longest = max(len(other), len(answer.token_ids))
-        pairs = zip(answer.token_ids, other, strict=False)
-        same = next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(other), len(answer.token_ids)))
-        shares.append(same / longest if longest else 1.0)
+        shares.append(same_start(answer.token_ids, other))
     return sum(shares) / len(shares) if shares else None
 
 

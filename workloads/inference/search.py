@@ -2,20 +2,56 @@
 
 hunt = Hunt(spec.search)
 while (rate := hunt.next_rate()) is not None:
-    hunt.tell(rate, attained_low(cell, spec.search.confidence))
+    hunt.tell(rate, judge(cell, spec.search))
 hunt.best       # requests per second, None: not even the lowest tried
 
-A rate passes when the Wilson lower bound of its share of good requests reaches `attainment`, so a short cell can't pass by luck.
+A rate passes when the Wilson lower bound of its share of good requests reaches `attainment`, so that few requests can't pass by luck,
+and when answers came as fast as requests were sent, so that a burst can't pass which an engine's batch or queue takes in.
 """
 
 import math
+from dataclasses import dataclass
 
-from ncdemo.spec.result_bench import SearchResult
+from ncdemo.spec.result_bench import Cell, SearchResult
 from ncdemo.spec.sweep import PlannedCell
 from ncdemo.spec.traffic import Search
+from workloads.inference.metrics import attained_low
 
 LOWEST_RPS = 1e-3
 """Below it the answer is: none."""
+LAG = 0.02
+"""Answers that fall behind the sends by more, and by more than noise, are a queue that grows."""
+LATENCIES = 3
+"""A cell's sends must last so many of what an answer takes at the least: in the first the engine fills, and then it must be seen."""
+SENT = 0.98
+"""Of a rate, what the load generator must have sent per second: else the rate was not tried."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether a rate met the objectives (None: its cell can't show it), and the words for why not."""
+
+    met: bool | None
+    why: str = ""
+
+
+def judge(cell: Cell, search: Search) -> Verdict:
+    """Say whether a cell's rate met the objectives. One that could not be measured did not."""
+    low, lasted, rate = attained_low(cell, search.confidence), cell.sends_s, cell.rate_rps
+    if low is None or lasted is None or rate is None:
+        return Verdict(False, cell.error or "its cell was not measured")
+    if low < search.attainment:
+        return Verdict(False, f"{100 * (cell.slo_attainment or 0):.1f} % of the requests met the objectives")
+    if cell.least_e2e_s is not None and lasted < LATENCIES * cell.least_e2e_s:
+        needed = math.ceil(LATENCIES * cell.least_e2e_s)
+        return Verdict(
+            None, f"{lasted:.3g} s of sends are too short for answers of {cell.least_e2e_s:.3g} s; set search.min_duration_s to {needed}"
+        )
+    if cell.lag is not None and cell.lag > max(LAG, cell.lag_noise or 0.0):
+        return Verdict(False, f"requests piled up: {100 * cell.lag:.1f} % of those sent")
+    if (sent := (cell.requests - 1) / lasted if lasted else 0.0) < SENT * rate:
+        return Verdict(None, f"the load generator sent but {sent:.4g} req/s; give it more cores")
+    return Verdict(True)
 
 
 class Hunt:
@@ -26,6 +62,7 @@ class Hunt:
         self._good: float | None = None
         self._bad: float | None = None
         self._runs = 0
+        self._unknown = self._limit = ""
 
     @property
     def best(self) -> float | None:
@@ -39,7 +76,7 @@ class Hunt:
 
     def next_rate(self) -> float | None:
         """Return the rate to try now; None when there is nothing left to try."""
-        if self._runs >= self._search.max_runs or self.bracketed:
+        if self._runs >= self._search.max_runs or self.bracketed or self._unknown:
             return None
         if self._good is None and self._bad is None:
             return self._search.start_rps
@@ -52,7 +89,9 @@ class Hunt:
 
     def result(self, plan: PlannedCell) -> SearchResult:
         """Return where it ended."""
-        if self.bracketed:
+        if self._unknown:
+            reason = self._unknown
+        elif self.bracketed:
             reason = f"bracketed within {self._search.tolerance:.0%}"
         elif self._runs >= self._search.max_runs:
             reason = f"max_runs = {self._search.max_runs} reached"
@@ -60,19 +99,23 @@ class Hunt:
             reason = f"no rate down to {self._bad:g} req/s met the objectives"
         else:
             reason = "stopped on the way"
+        if self._limit and not self._unknown:
+            reason = f"{reason}; {self._limit}"
         return SearchResult(
             engine=plan.subject.engine, model=plan.subject.model.shown, variant=plan.subject.variant,
             lengths=plan.lengths.shown if plan.lengths else None, max_goodput_rate_rps=self._good, above_rps=self._bad,
-            runs=self._runs, reason=reason,
+            attainment=self._search.attainment, runs=self._runs, reason=reason,
         )  # fmt: skip
 
-    def tell(self, rate_rps: float, attainment_low: float | None) -> None:
-        """Take what a cell came to; one that could not be measured did not pass."""
+    def tell(self, rate_rps: float, verdict: Verdict) -> None:
+        """Take what a cell came to. One that can't show it ends the search: no other rate could show more."""
         self._runs += 1
-        if attainment_low is not None and attainment_low >= self._search.attainment:
+        if verdict.met is None:
+            self._unknown = f"at {rate_rps:g} req/s {verdict.why}"
+        elif verdict.met:
             self._good = max(rate_rps, self._good or 0.0)
-        else:
-            self._bad = min(rate_rps, self._bad if self._bad is not None else rate_rps)
+        elif self._bad is None or rate_rps < self._bad:
+            self._bad, self._limit = rate_rps, f"at {rate_rps:g} req/s {verdict.why}"
 
 
 def _round(rate: float) -> float:

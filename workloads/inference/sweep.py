@@ -14,16 +14,16 @@ from ncdemo.spec.bench import BenchSpec
 from ncdemo.spec.common import ModelRef
 from ncdemo.spec.energy import Meter
 from ncdemo.spec.result_bench import BenchResult, Cell, Gates, RequestRecord, SearchResult
-from ncdemo.spec.sweep import PlannedCell, cells, searches
+from ncdemo.spec.sweep import PlannedCell, cells, requests, searches
 from workloads.data.models import load_tokenizer
 from workloads.inference.asked import Asked, asked
 from workloads.inference.cost import priced, settle, with_energy
 from workloads.inference.frameworks import engine_version
 from workloads.inference.frameworks.base import Answer
 from workloads.inference.ledger import Ledger
-from workloads.inference.metrics import agreement, attained_low, cell, exact_match, request_record, unmeasured
+from workloads.inference.metrics import agreement, cell, exact_match, request_record, unmeasured
 from workloads.inference.prompts import PromptTooLong
-from workloads.inference.search import Hunt
+from workloads.inference.search import Hunt, judge
 from workloads.inference.stage import Stage, precision
 from workloads.inference.subject import Failed
 from workloads.run import Run, progress
@@ -49,7 +49,7 @@ class Sweep:
         """Measure what the ledger lacks. Raise when not one cell could be measured."""
         if self._ledger.done:
             log.info("going on: %d of %d cells are finished", len(self._ledger.done), len(self._plan))
-        for plan in self._plan:  # before any engine is loaded: a prompt file that isn't there ends the run here
+        for plan in (*self._plan, *searches(self._spec)):  # before any engine is loaded: a prompt file that isn't there ends the run here
             self._what(plan)
         with Stage(self._spec, self._run.folder, self._run.zero_ns) as stage:
             self._progress()
@@ -75,7 +75,7 @@ class Sweep:
         while (rate := hunt.next_rate()) is not None:
             plan = first.at(first.load.model_copy(update={"rate_rps": rate}))
             found = self._ledger.done.get(plan.key) or self._cell(stage, plan)
-            hunt.tell(rate, attained_low(found, self._spec.search.confidence))
+            hunt.tell(rate, judge(found, self._spec.search))
         self._found[first.key] = hunt.result(first)
         log.info("%s: highest rate that meets the objectives: %s req/s", first.subject.shown, hunt.best)
 
@@ -89,7 +89,7 @@ class Sweep:
         answers = what if isinstance(what, Failed) else stage.measure(plan, what)
         if isinstance(answers, Failed):
             records: list[RequestRecord] = []
-            measured = unmeasured(plan, self._spec.prompts.count, answers.kind, answers.reason)
+            measured = unmeasured(plan, requests(self._spec, plan), answers.kind, answers.reason)
         else:
             assert isinstance(what, Asked)
             records = self._records(plan, what, answers)
@@ -103,15 +103,18 @@ class Sweep:
 
     def _what(self, plan: PlannedCell) -> Asked | Failed:
         """Return what a cell asks. A model that isn't there fails its own cells; a prompt file that isn't there is nobody's cell."""
-        key = (plan.subject.model, plan.lengths, plan.load.kind == "trace")
-        if key not in self._asked:
+        key, count = (plan.subject.model, plan.lengths, plan.load.kind == "trace", plan.load.search), requests(self._spec, plan)
+        known = self._asked.get(key)
+        if known is None or (isinstance(known, Asked) and plan.load.search and len(known.prompts) < count):
             try:
                 self._asked[key] = asked(self._spec, plan, self._tokenizer(plan.subject.model))
             except ModelMissing as error:
                 self._asked[key] = Failed("model_missing", str(error))
             except PromptTooLong as error:
                 self._asked[key] = Failed("prompt_too_long", str(error))
-        return self._asked[key]
+        known = self._asked[key]
+        # Of a search the most that any rate asked is kept: a lower one asks the first of them.
+        return known.first(count) if isinstance(known, Asked) and plan.load.search else known
 
     def _tokenizer(self, model: ModelRef) -> Any:
         if model not in self._tokenizers:
@@ -140,7 +143,9 @@ class Sweep:
             prompt_hash=what.hash, asked_tokens=f"{what.shown_tokens} {'exactly' if s.ignore_eos else 'at most'}", temperature=s.temperature,
             precision=precision(plan.subject.precision), max_model_len=spec.max_model_len, memory_fraction=spec.memory_fraction,
             warmup_requests=spec.warmup_requests, prefix_cache=stage.prefix_cache(plan.subject),
-            prefix_reuse=spec.prefix_cache, mode=spec.mode,
+            prefix_reuse=spec.prefix_cache, mode=spec.mode, tensor_parallel=plan.subject.tensor_parallel,
+            max_concurrency=spec.max_concurrency, arrival_seed=s.seed if plan.load.kind in ("poisson", "gamma") else None,
+            slo_ttft_s=spec.slo.ttft_s, slo_tpot_s=spec.slo.tpot_s,
         )  # fmt: skip
         did = {"client": stage.client(plan.subject), "counted": stage.counted(plan.subject)}
         more = {"exact_match": share, "exact_match_examples": examples, "gates": gates, **did}
@@ -184,7 +189,7 @@ class Sweep:
 
     def _result(self, stage: Stage, meter: Meter | None = None) -> BenchResult:
         """Sum up what is measured so far, so that an interrupted benchmark keeps its cells."""
-        first = next((what for what in self._asked.values() if isinstance(what, Asked)), None)
+        first = next((what.first(self._spec.prompts.count) for what in self._asked.values() if isinstance(what, Asked)), None)
         return BenchResult(
             cells=[with_energy(entry.cell, meter) if meter else entry.cell for entry in self._ledger.entries],
             searches=list(self._found.values()),

@@ -4,7 +4,9 @@ import json
 import statistics
 import subprocess
 import sys
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
@@ -49,6 +51,27 @@ def test_keeps_its_schedule_and_logs_it(canned: Callable[..., str], sends: Calla
     late_ms = [(ns - log["received_ns"]) / 1e6 - 50 - 10 * i for i, ns in enumerate(log["send_ns"])]
     assert min(late_ms) >= 0
     assert statistics.median(late_ms) < 20  # a busy machine holds single sends up
+
+
+def test_streams_share_a_capacity(canned: Callable[..., str]) -> None:
+    """40 tokens at 200 a second take 0.2 s, whether one stream or four have them."""
+    url = canned("--capacity-tps", "200")
+    took = []
+    for streams in (1, 4):
+        body = BODY | {"max_tokens": 40 // streams}
+        with ThreadPoolExecutor(streams) as pool:
+            start = time.perf_counter()
+            texts = [answer.text for answer in pool.map(lambda body: httpx.post(url + "/v1/completions", json=body), [body] * streams)]
+            took.append(time.perf_counter() - start)
+        assert [_events(text)[-1]["usage"]["completion_tokens"] for text in texts] == [40 // streams] * streams
+    assert min(took) > 39 / 200
+    assert max(took) < 1, "nothing hangs"
+
+
+def test_a_capacity_and_a_pace_are_refused() -> None:
+    command = [sys.executable, "-m", "workloads.inference.load.canned", "--capacity-tps", "5", "--itl-ms", "20"]
+    out = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert (out.returncode, "--capacity-tps: must be above 0 and alone decide the pace" in out.stderr) == (2, True)
 
 
 def test_totals_of_drawn_faults_depend_on_the_seed_alone() -> None:

@@ -20,6 +20,7 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=0, help="0: any free one; the first line on stdout says which")
     parser.add_argument("--ttft-ms", type=float, default=0.0, help="first token this long after the request (default: at once)")
     parser.add_argument("--itl-ms", type=float, default=0.0, help="further tokens this far apart (default: as fast as it can)")
+    parser.add_argument("--capacity-tps", type=float, help="tokens per second that all streams share, instead of a pace of each")
     parser.add_argument("--burst", type=int, default=1, help="events in one send (default: 1)")
     parser.add_argument("--always-usage", action="store_true", help="send the usage chunk even when not asked for")
     parser.add_argument("--model", default="canned", help="name in /v1/models; requests may name any")
@@ -33,6 +34,8 @@ def main() -> None:
     parser.add_argument("--exit-at", type=int, metavar="N", help="end the process, with 9, when request N + 1 comes")
     parser.add_argument("--log", metavar="FILE", help="JSON Lines: of each request its number, id, fault, received_ns, send_ns, tokens")
     args = parser.parse_args()
+    if args.capacity_tps is not None and (args.capacity_tps <= 0 or args.ttft_ms or args.itl_ms):
+        parser.error("--capacity-tps: must be above 0 and alone decide the pace; leave --ttft-ms and --itl-ms out")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     signal.signal(signal.SIGINT, lambda *_: sys.exit(0))
     allow_many()

@@ -6,6 +6,7 @@ import select
 import socket
 import struct
 import time
+from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -31,12 +32,14 @@ def _arrived_ns(extra: list[tuple[int, int, bytes]]) -> int:
 
 @dataclass(frozen=True)
 class Config:
-    """How the server answers. No ttft_ms and itl_ms: as fast as it can, one event of each stream in turn."""
+    """How the server answers. No ttft_ms, itl_ms and capacity_tps: as fast as it can, one event of each stream in turn."""
 
     host: str = "127.0.0.1"
     port: int = 0
     ttft_ms: float = 0.0
     itl_ms: float = 0.0
+    capacity_tps: float | None = None
+    """Tokens per second that all streams share, in turn."""
     burst: int = 1
     always_usage: bool = False
     model: str = "canned"
@@ -77,6 +80,8 @@ class Server:
         self._connections: dict[int, Connection] = {}
         self._due: list[tuple[int, int, Connection]] = []
         self._eager: dict[Connection, None] = {}
+        self._sharing: deque[Connection] = deque()
+        self._turn_ns = 0
         self._accepted = self._requests = self._prompt_tokens = self._output_tokens = 0
         self._stall_ns: int | None = None
 
@@ -98,7 +103,9 @@ class Server:
                 self._advance(heapq.heappop(self._due)[2])
             for connection in list(self._eager):
                 self._advance(connection)
+            self._share(now)
             marks = ([self._due[0][0]] if self._due else []) + ([self._stall_ns] if self._stall_ns else [])
+            marks += [self._turn_ns] if self._sharing else []
             if marks:
                 self._timer.set(min(marks))
 
@@ -207,11 +214,24 @@ class Server:
 
     def _schedule(self, connection: Connection) -> None:
         config = self.config
+        if config.capacity_tps is not None:
+            if not self._sharing and connection.position == 0:  # idle until now: what it could have sent meanwhile is lost
+                self._turn_ns = max(self._turn_ns, connection.received_ns)
+            self._sharing.append(connection)
+            return
         if not config.ttft_ms and not config.itl_ms:
             self._eager[connection] = None
             return
         due = connection.received_ns + round((config.ttft_ms + config.itl_ms * connection.position) * 1e6)
         heapq.heappush(self._due, (due, connection.sock.fileno(), connection))
+
+    def _share(self, now: int) -> None:
+        """Give the streams their turns that are due: each token takes 1 / capacity, whoever's it is."""
+        while self._sharing and self._turn_ns <= now:
+            connection = self._sharing.popleft()
+            if connection.script is not None and not connection.unsent:
+                self._turn_ns += round(connection.script.tokens[connection.position] * 1e9 / (self.config.capacity_tps or 1))
+            self._advance(connection)
 
     def _advance(self, connection: Connection) -> None:
         """Send a stream's next piece."""

@@ -1,0 +1,94 @@
+"""One subject of a run as a side of a comparison: its cells, its searches, its answers, and the machine it ran on.
+
+side = read_side(Path("runs/a"), "vllm")
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ncdemo.report.lines import records
+from ncdemo.spec.agreement import AGREEMENT_TOKENS
+from ncdemo.spec.base import SpecError
+from ncdemo.spec.result import RunRecord
+from ncdemo.spec.result_bench import Cell, SearchResult, load_of, subject_of
+
+Start = tuple[list[int] | None, list[str] | None]
+"""An answer's first AGREEMENT_TOKENS token ids, where the engine told them, and as many words of its text."""
+
+
+@dataclass(frozen=True)
+class Side:
+    """One subject in one run."""
+
+    run: str
+    subject: str
+    cells: tuple[Cell, ...]
+    searches: tuple[SearchResult, ...] = ()
+    distinct: int | None = None
+    """Prompts of a cell that differ: a short file is repeated. None: not known."""
+    about: dict[str, str] = field(default_factory=dict)
+    """Versions and hardware that may differ between two runs, in words."""
+    folder: Path | None = None
+    """Where its requests.jsonl is."""
+
+    def answers(self, wanted: set[tuple[str, str]]) -> dict[tuple[str, str], dict[tuple[int, int], Start]]:
+        """Return how its good answers begin: (model, load) -> (repeat, index) -> start. Empty without requests on record."""
+        found: dict[tuple[str, str], dict[tuple[int, int], Start]] = {}
+        for request in self._requests():
+            key = str(request.get("model")), load_of(request.get("setting"), request.get("concurrency"))
+            if key in wanted and request.get("ok") and subject_of(str(request.get("engine")), request.get("variant")) == self.subject:
+                ids, text = request.get("token_ids"), request.get("text")
+                words = text.split(maxsplit=AGREEMENT_TOKENS)[:AGREEMENT_TOKENS] if isinstance(text, str) else None
+                start = ids[:AGREEMENT_TOKENS] if ids else None, words
+                found.setdefault(key, {})[request.get("repeat", -1), request.get("index", -1)] = start
+        return found
+
+    def _requests(self) -> Iterator[dict[str, Any]]:
+        if self.folder is not None:
+            for batch in records(self.folder / "requests.jsonl", []):
+                yield from batch
+
+
+def read_side(folder: Path, subject: str | None) -> Side:
+    """Return a subject of a run. Raise SpecError where there is none, or several and none was named."""
+    try:
+        record = RunRecord.model_validate_json((folder / "result.json").read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SpecError(f"{folder}/result.json: {error.strerror}; give the folder of a benchmark's run") from None
+    except ValueError:
+        raise SpecError(f"{folder}/result.json: can't be read; use the version of ncdemo that wrote it") from None
+    if record.bench is None:
+        raise SpecError(f"{folder}: holds no benchmark that measured anything; give a run of `ncdemo bench run`")
+    subjects = list(dict.fromkeys(c.subject for c in record.bench.cells))
+    if subject is None and len(subjects) > 1:
+        raise SpecError(f"{folder}: holds {', '.join(subjects)}; say which as RUN:SUBJECT, e.g. {folder}:{subjects[0]}")
+    chosen = subject or subjects[0]
+    if chosen not in subjects:
+        raise SpecError(f"{folder}:{chosen}: no such subject; give one of: {', '.join(subjects)}")
+    cells = tuple(c for c in record.bench.cells if c.subject == chosen)
+    engine = cells[0].engine
+    return Side(
+        record.run_id, chosen, cells, tuple(s for s in record.bench.searches if s.subject == chosen),
+        distinct=record.bench.prompt_rows.used if record.bench.prompt_rows else None,
+        about=_machine(folder) | {"engine version": record.bench.engine_versions.get(engine, "not known")}, folder=folder,
+    )  # fmt: skip
+
+
+def _machine(folder: Path) -> dict[str, str]:
+    """Return the hardware and what drives it, from environment.json; what it doesn't know is left out."""
+    try:
+        known = json.loads((folder / "environment.json").read_text(encoding="utf-8"))
+        gpus = [str(gpu.get("name")) for gpu in known.get("gpus") or ()]
+        said = {
+            "GPUs": ", ".join(gpus),
+            "GPU driver": known.get("gpu_driver"),
+            "its CUDA": known.get("gpu_driver_cuda"),
+            "CPU": (known.get("cpu") or {}).get("model"),
+            "torch": (known.get("packages") or {}).get("torch"),
+        }
+    except (OSError, ValueError, AttributeError):
+        return {}
+    return {name: str(value) for name, value in said.items() if value}
