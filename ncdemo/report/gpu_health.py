@@ -32,6 +32,5 @@ def _sentences(health: Health) -> Iterator[str]:
         shown = ", ".join(f"{xid} at {number(at_s, 3)} s" for at_s, xid in health.xids[:MOST_XIDS])
         more = len(health.xids) - MOST_XIDS
         yield f"reported XID {shown}{f' and {more:,} more' if more > 0 else ''}."
-    for kind, (first, last) in sorted(health.ecc.items()):
-        if last > first:
-            yield f"counted {last - first:,} {kind} memory error{'s' * (last - first > 1)} during the run."
+    for kind, count in sorted(health.ecc.items()):
+        yield f"counted {count:,} {kind} memory error{'s' * (count > 1)} during the run."

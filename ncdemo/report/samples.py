@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from ncdemo.report.columns import Columns, rows_of, stack
+from ncdemo.spec.energy import Attempts
 
 HOST = (
     "time_s",
@@ -47,8 +48,10 @@ class Health:
     """How, in the words of FAULTS -> samples."""
     xids: list[tuple[float, int]] = field(default_factory=list)
     """(when, which)."""
-    ecc: dict[str, tuple[int, int]] = field(default_factory=dict)
-    """corrected and uncorrected: the first and the last count."""
+    ecc: dict[str, int] = field(default_factory=dict)
+    """corrected and uncorrected: how many were counted in the run. What came between two attempts, or was counted before, isn't among them."""
+    counts: dict[str, tuple[int, int]] = field(default_factory=dict)
+    """Of the same, the attempt and the counter in the sample before."""
 
 
 @dataclass
@@ -73,15 +76,16 @@ def to_telemetry(batches: Iterable[list[dict[str, Any]]]) -> Telemetry:
     gpus: dict[int, list[np.ndarray]] = {}
     errors: dict[int, tuple[float, str]] = {}
     health: dict[int, Health] = {}
-    missed, tick = 0, None
+    missed, tick, attempts = 0, None, Attempts()
     for batch in batches:
         if not batch:
             continue
         host.append(rows_of(batch, HOST))
         rows: dict[int, list[dict[str, Any]]] = {}
         for sample in batch:
+            attempt = attempts.of(sample.get("tick"), sample.get("scheduling"))
             if sample.get("gpus"):
-                _gpus(sample, rows, errors, health)
+                _gpus(sample, attempt, rows, errors, health)
             if type(now := sample.get("tick")) is int:
                 # A smaller number is that of another sampler, of the run's next attempt.
                 missed += now - tick - 1 if tick is not None and now > tick else 0
@@ -96,13 +100,17 @@ def to_telemetry(batches: Iterable[list[dict[str, Any]]]) -> Telemetry:
 
 
 def _gpus(
-    sample: dict[str, Any], rows: dict[int, list[dict[str, Any]]], errors: dict[int, tuple[float, str]], health: dict[int, Health]
+    sample: dict[str, Any],
+    attempt: int,
+    rows: dict[int, list[dict[str, Any]]],
+    errors: dict[int, tuple[float, str]],
+    health: dict[int, Health],
 ) -> None:
     for gpu in sample["gpus"]:
         if not isinstance(gpu, dict) or not isinstance(gpu.get("index"), int):
             continue
         index = gpu["index"]
-        _health(gpu, sample.get("time_s"), health)
+        _health(gpu, sample.get("time_s"), attempt, health)
         if gpu.get("error"):
             errors.setdefault(index, (float(sample["time_s"]), str(gpu["error"]).rstrip(".")))
         elif gpu.get("power_w") is gpu.get("utilization_pct") is gpu.get("memory_used_bytes") is gpu.get("temperature_c") is None:
@@ -111,7 +119,7 @@ def _gpus(
         rows.setdefault(index, []).append(gpu)
 
 
-def _health(gpu: dict[str, Any], time_s: Any, health: dict[int, Health]) -> None:
+def _health(gpu: dict[str, Any], time_s: Any, attempt: int, health: dict[int, Health]) -> None:
     found = health.get(gpu["index"]) or health.setdefault(gpu["index"], Health())
     gpu["slowed_pct"], found.seen_s = None, time_s
     if (reasons := gpu.get("throttle_reasons")) is not None:
@@ -124,7 +132,10 @@ def _health(gpu: dict[str, Any], time_s: Any, health: dict[int, Health]) -> None
         found.xids += [(time_s, xid) for xid in gpu["xids"]]
     for kind in ("corrected", "uncorrected"):
         if (count := gpu.get(f"ecc_{kind}")) is not None:
-            found.ecc[kind] = (found.ecc.get(kind, (count,))[0], count)
+            before = found.counts.get(kind)
+            if before and before[0] == attempt and before[1] < count:
+                found.ecc[kind] = found.ecc.get(kind, 0) + count - before[1]
+            found.counts[kind] = (attempt, count)
 
 
 def _loss(telemetry: Telemetry, index: int, error: tuple[float, str] | None) -> Loss | None:

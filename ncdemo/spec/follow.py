@@ -64,15 +64,17 @@ def last_sample(path: Path) -> dict[str, Any] | None:
     what it lacks is from the samples up to HELD_S before it.
     """
     newest: dict[str, Any] | None = None
+    first = False
     for sample in last_records(path):
         if newest is None:
             newest = sample
-        elif newest.get("time_s", 0.0) - sample.get("time_s", 0.0) > HELD_S:
+        elif first or newest.get("time_s", 0.0) - sample.get("time_s", 0.0) > HELD_S:
             break
         else:
             gpus = _gpus(newest.get("gpus"), sample.get("gpus"))
             newest |= {name: sample.get(name) for name, value in newest.items() if value is None}
             newest |= {"gpus": gpus} if gpus else {}
+        first = sample.get("tick") == 0  # what comes before is of another attempt, maybe on another machine
     return newest
 
 
