@@ -15,7 +15,9 @@ from typing import Any
 from pydantic import ValidationError
 
 from ncdemo.spec.base import SpecError
+from ncdemo.spec.ledger import CELLS_FILE
 from ncdemo.spec.result import RunRecord
+from ncdemo.spec.result_bench import Cell
 from ncdemo.spec.run_folder import ENGINES_FILE
 
 TAIL_BYTES = 1 << 16
@@ -126,6 +128,8 @@ class RunState:
         """EvalRecords: the first under `first`, the newest under `last`."""
         self.requests: dict[str, dict[bool, int]] = {}
         """Engine -> whether it went well -> how many."""
+        self.cells: dict[str, dict[str, Any]] = {}
+        """Ledger key -> Cell, in the order in which they ended."""
         self.sample: dict[str, Any] = {}
         """The last Sample."""
         self.engines: dict[str, dict[str, Any]] = {}
@@ -137,6 +141,7 @@ class RunState:
         self._steps = Follow(folder / "steps.jsonl", self.forget_steps)
         self._evals = Follow(folder / "evals.jsonl")
         self._requests = Follow(folder / "requests.jsonl", self.forget_requests)
+        self._ledger = Follow(folder / CELLS_FILE, self.cells.clear)
         self._engines = Follow(folder / ENGINES_FILE)
         self._xids = Follow(folder / "samples.jsonl", self.xids.clear, only=XID)
 
@@ -158,6 +163,9 @@ class RunState:
             self._reached(evaluation.get("end_s"))
         for request in self._requests.new():
             self.on_request(request)
+        for entry in self._ledger.new():
+            if isinstance(entry.get("cell"), dict):
+                self.cells[str(entry.get("key"))] = entry["cell"]
         for sample in self._engines.new():
             self.engines[str(sample.get("engine"))] = sample
         for sample in self._xids.new():
@@ -180,6 +188,16 @@ class RunState:
         for gpu in sample.get("gpus") or ():
             for xid in gpu.get("xids") or ():
                 self.xids[gpu["index"], xid] = self.xids.get((gpu["index"], xid), 0) + 1
+
+    def measured(self) -> list[Cell]:
+        """Return a benchmark's finished cells: the result's, and before there is one, the ledger's."""
+        if self.record and self.record.bench:
+            return self.record.bench.cells
+        found = []
+        for cell in self.cells.values():
+            with suppress(ValidationError):  # by another version
+                found.append(Cell(**cell))
+        return found
 
     @property
     def running(self) -> bool:

@@ -11,7 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from ncdemo.spec import SpecError
 from ncdemo.spec.follow import RunState
 from ncdemo.spec.result import RunRecord
-from ncdemo.spec.result_bench import Client
+from ncdemo.spec.result_bench import Client, LedgerEntry, LedgerHead
 from workloads.metrics.exporters.__main__ import main
 from workloads.metrics.exporters.export import dry_run, export_run, retire_run, spool_dir
 from workloads.metrics.exporters.gateway import Gateway, Refused, group_path
@@ -24,6 +24,16 @@ ROOT = Path(__file__).parents[2]
 def of(series, name, **labels):
     """Return the values of a metric's series that have these labels."""
     return [value for (found, have), value in series.items() if found == name and labels.items() <= dict(have).items()]
+
+
+def shown(state):
+    """Return what a run has to export, as a scrape returns it."""
+    return {
+        (sample.name, frozenset({**group.key, **sample.labels}.items())): sample.value
+        for group in groups(state, "node-1")
+        for family in group.collect()
+        for sample in family.samples
+    }
 
 
 def test_a_training_run_arrives_whole_and_again_changes_nothing(train_run, gateway, scrape):
@@ -64,6 +74,29 @@ def test_a_benchmark_has_a_group_per_engine(bench_run, gateway, scrape):
     assert of(seen, "ncdemo_bench_itl_seconds", engine="vllm", load=load, percentile="p50")[0] > 0
     assert of(seen, "ncdemo_bench_ttft_seconds", percentile="p99") == [], "too few requests bound it"
     assert of(seen, "ncdemo_host_cpu_busy_ratio") != []
+
+
+def test_a_benchmark_that_is_under_way_has_the_figures_of_its_finished_cells(bench_run):
+    """Its result has none before it closes: the ledger has them, maybe with a line of another version."""
+    folder = bench_run(repeats=2)
+    cells = RunRecord.model_validate_json((folder / "result.json").read_text()).bench.cells
+    running = json.loads((folder / "result.json").read_text()) | {"status": "running", "bench": None, "duration_s": None}
+    (folder / "result.json").write_text(json.dumps(running))
+    entries = [
+        LedgerEntry(key=f"c{i}", cell=cell, requests_bytes=0, end_s=1.0 + i, wall_s=1.0).model_dump_json() for i, cell in enumerate(cells)
+    ]
+    first = next(i for i, cell in enumerate(cells) if cell.engine == "vllm")
+    head, strange = LedgerHead(spec_hash="0" * 12).model_dump_json(), '{"key": "x", "cell": {"engine": 7}}'
+    (folder / "cells.jsonl").write_text("\n".join([head, strange, *entries[: first + 1]]) + "\n")
+    state = RunState(folder)
+    state.update()
+    rows = of(shown(state), "ncdemo_bench_output_tokens_per_second", engine="vllm")
+    assert rows == [pytest.approx(cells[first].output_tokens_per_s)]
+    assert of(shown(state), "ncdemo_bench_ttft_seconds", engine="vllm", percentile="p50") == [pytest.approx(cells[first].ttft_s.p50)]
+    with (folder / "cells.jsonl").open("a") as lines:
+        lines.write("\n".join(entries[first + 1 :]) + "\n")
+    state.update()
+    assert len(of(shown(state), "ncdemo_bench_goodput_requests_per_second")) == len({(c.engine, c.concurrency) for c in cells})
 
 
 def test_cells_that_differ_in_load_or_precision_are_no_repeats_and_the_latest_send_counts(bench_run, gateway, scrape):

@@ -121,7 +121,10 @@ def groups(state: RunState, instance: str) -> list[Group]:
         return []
     key = {"job": JOB, "run": record.run_id, "instance": instance}
     run = Group(key | strategy(state))
-    engines = {engine: Group({**key, "engine": engine}) for engine in _engines(state)}
+    cells = state.measured()
+    engines = {
+        engine: Group({**key, "engine": engine}) for engine in dict.fromkeys([*(c.engine for c in cells), *state.requests, *state.engines])
+    }
     _run(run, state)
     _train(run, state)
     for engine, group in engines.items():
@@ -130,7 +133,7 @@ def groups(state: RunState, instance: str) -> list[Group]:
         said = state.engines.get(engine, {})
         for name, metric in ENGINE.items():
             group.add(metric, said.get(name), model=said.get("model"))
-        _cells(group, [cell for cell in record.bench.cells if cell.engine == engine] if record.bench else [])
+        _cells(group, [cell for cell in cells if cell.engine == engine])
     _machine(run, state.sample)
     for (gpu, xid), count in state.xids.items():
         run.add("ncdemo_gpu_xid_errors_total", count, gpu=gpu, xid=xid)
@@ -161,11 +164,6 @@ def _strategy(path: Path, _written_ns: int) -> str:
         return str(yaml.safe_load(path.read_text(encoding="utf-8"))["train"]["strategy"])
     except (yaml.YAMLError, KeyError, TypeError):
         return "unknown"
-
-
-def _engines(state: RunState) -> list[str]:
-    done = [cell.engine for cell in state.record.bench.cells] if state.record and state.record.bench else []
-    return list(dict.fromkeys([*done, *state.requests, *state.engines]))
 
 
 def _run(group: Group, state: RunState) -> None:
