@@ -59,6 +59,9 @@ class Sample(Record):
 
     time_s: float
     """When it was begun, seconds since the run's clock zero."""
+    unix_s: float | None = None
+    """The same moment by the machine's own clock, seconds since 1970 (None: a run of an older version). It counts the pause between two
+    attempts, which time_s leaves out, and may be set while the run goes on: durations are differences of time_s."""
     tick: int | None = None
     """Its number in the schedule of telemetry.sample_hz, from 0 at the start of the sampler (None: the one more at the end, or a run of
     an older version). A number that is missing is a lost sample."""

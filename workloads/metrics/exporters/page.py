@@ -177,7 +177,8 @@ def _run(group: Group, state: RunState) -> None:
     group.add("ncdemo_run_started_timestamp_seconds", started)
     group.add("ncdemo_run_last_progress_timestamp_seconds", started + state.progress_s)
     if state.sample:
-        group.add("ncdemo_run_last_sample_timestamp_seconds", started + state.sample["time_s"])
+        unix_s = state.sample.get("unix_s")
+        group.add("ncdemo_run_last_sample_timestamp_seconds", started + state.sample["time_s"] if unix_s is None else unix_s)
     group.add("ncdemo_run_duration_seconds", record.duration_s)
 
 
