@@ -189,6 +189,9 @@ class RunRecord(Record):
     spec_hash: str
     started_at: str
     """UTC, ISO 8601; the zero of every *_s stamp in the run directory."""
+    instance: str | None = None
+    """Node or machine that its newest attempt ran on (None: a run of an older version): its figures keep that label wherever they are
+    exported from."""
     duration_s: float | None = None
     """The run's clock at its end. Of a run that went on after a stop: without the pause, and of training without what an attempt did
     after the checkpoint that the next one went on from."""

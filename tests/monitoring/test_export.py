@@ -1,6 +1,7 @@
 """Runs in a real Pushgateway: what arrives, twice, while it is down, and how it goes again."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from ncdemo.spec import SpecError
+from ncdemo.spec import SpecError, TrainSpec, dump_spec
 from ncdemo.spec.follow import RunState
 from ncdemo.spec.result import RunRecord
 from ncdemo.spec.result_bench import Client, LedgerEntry, LedgerHead
@@ -17,6 +18,8 @@ from workloads.metrics.exporters.export import dry_run, export_run, retire_run, 
 from workloads.metrics.exporters.gateway import Gateway, Refused, group_path
 from workloads.metrics.exporters.names import NAMES
 from workloads.metrics.exporters.page import groups
+from workloads.run import open_run
+from workloads.stop import StopRequest
 
 ROOT = Path(__file__).parents[2]
 
@@ -176,6 +179,37 @@ def test_retiring_while_it_is_down_waits_too_and_overtakes_the_push(train_run, s
         assert export_run(train_run("y"), url)
         assert ncdemo("metrics", "send", "--gateway", url).stdout.endswith("0 groups sent, 0 still wait\n")
         assert {dict(labels)["run"] for _, labels in scrape(url)} == {"y-1"}
+
+
+def test_retiring_by_id_while_it_is_down_takes_the_folder_or_what_waits_or_says_what_to_do(train_run, servers, tmp_path, monkeypatch):
+    url = f"http://127.0.0.1:{servers.free_port()}"
+    with pytest.raises(SpecError, match=r"does not answer .*x-1 is no run's folder here nor under .*; retire it once the gateway is back"):
+        retire_run("x-1", url, within_s=0)
+    folder = train_run("x").rename(tmp_path / "x-1")
+    assert not export_run(folder, url, within_s=0)
+    assert retire_run("x-1", url, within_s=0) == (1, False), "what waits knows it"
+    shutil.rmtree(spool_dir())
+    folder.rename(tmp_path / "runs" / "x-1")
+    assert retire_run("x-1", url, within_s=0) == (1, False), "the folder knows it"
+    monkeypatch.chdir(tmp_path / "runs" / "x-1")
+    assert retire_run(".", url, within_s=0) == (1, False)
+
+
+def test_a_run_exported_from_another_machine_is_the_same_group(gateway, scrape, tmp_path, monkeypatch):
+    """Pulled from storage and exported again, with the node's name or the host's own."""
+    folder, spec = tmp_path / "runs" / "r", TrainSpec.model_validate({"telemetry": {"mlflow_uri": None, "sample_hz": 0}})
+    folder.mkdir(parents=True)
+    (folder / "spec.yaml").write_text(dump_spec(spec))
+    with open_run(folder, spec, stop=StopRequest()):
+        pass
+    assert export_run(folder, gateway)
+    first = scrape(gateway)
+    assert {dict(labels)["instance"] for _, labels in first} == {"node-1"}
+    monkeypatch.setenv("NODE_NAME", "laptop")
+    pulled = folder.rename(tmp_path / "runs" / "pulled")
+    assert export_run(pulled, gateway)
+    assert scrape(gateway) == first
+    assert retire_run(str(pulled), gateway) == (1, True)
 
 
 def test_the_oldest_runs_make_room_but_none_that_runs(train_run, gateway, scrape):

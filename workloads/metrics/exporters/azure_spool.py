@@ -57,7 +57,7 @@ class Batches:
 
     def keep(self, state: RunState) -> int:
         """Write down what a run has to export; return how many points that is."""
-        kept = [batch for group in groups(state, instance()) if (batch := _batch(group, _moment(state))).points]
+        kept = [batch for group in groups(state, instance(state)) if (batch := _batch(group, _moment(state))).points]
         for batch in kept:
             self._write(self.folder / f"{time.time_ns():020d}-{os.getpid()}.json", batch)
         return sum(len(batch.points) for batch in kept)

@@ -93,7 +93,7 @@ class _Labelled:
     def collect(self) -> "Iterator[Metric]":
         """Yield families, the groups' labels put on their samples; `job` and `instance` Prometheus adds itself."""
         merged: dict[str, Metric] = {}
-        for group in groups(self._state, instance()):
+        for group in groups(self._state, instance(self._state)):
             labels = {name: value for name, value in group.key.items() if name not in ("job", "instance")}
             for family in group.collect():
                 family.samples = [sample._replace(labels={**labels, **sample.labels}) for sample in family.samples]
