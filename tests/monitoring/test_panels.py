@@ -106,6 +106,51 @@ def test_a_stack_without_prices_or_gpus_of_ours_has_no_rules_about_them():
     assert "NcdemoBudget" not in rule_files(stack("cost_guard.monthly_budget_usd=null"))["cost.rules.yml"]
 
 
+def answers(servers, tmp_path: Path, series: dict[str, str], expected: list[tuple[str, str, list[tuple[str, float]]]]) -> None:
+    """Have Prometheus' own engine say what queries find in series of one value a minute: (query, when, [(labels, value)])."""
+    cases = [
+        {"expr": expr, "eval_time": at, "exp_samples": [{"labels": labels, "value": value} for labels, value in found]}
+        for expr, at, found in expected
+    ]
+    test = {
+        "interval": "1m",
+        "input_series": [{"series": name, "values": values} for name, values in series.items()],
+        "promql_expr_test": cases,
+    }
+    path = tmp_path / "test.yml"
+    path.write_text(yaml.safe_dump({"evaluation_interval": "1m", "tests": [test]}))
+    done = subprocess.run([servers.needs("promtool"), "test", "rules", path], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def queries(board: str, title: str, **variables: str) -> list[str]:
+    """Return a panel's queries with Grafana's variables put in."""
+    (panel,) = [panel for name, panel in PANELS if (name, panel["title"]) == (board, title)]
+    found = [target["expr"] for target in panel["targets"]]
+    for name, value in variables.items():
+        found = [expr.replace(f"${name}", value) for expr in found]
+    return found
+
+
+def test_a_run_that_goes_back_to_a_checkpoint_has_a_gap_and_no_spike(servers, tmp_path):
+    """100 tokens/s, then 30,000 tokens back, and on. Prometheus' rate would take the 91,000 for new ones."""
+    (expr,) = queries("training.json", "Tokens per second of wall time", run=".*", __rate_interval="4m")
+    totals = {'ncdemo_train_tokens_total{run="r"}': "0+6000x20 91000+6000x20"}
+    steady = [('{run="r"}', 100.0)]
+    answers(servers, tmp_path, totals, [(expr, "19m", steady), (expr, "22m", []), (expr, "24m", []), (expr, "27m", steady)])
+
+
+def test_every_eviction_in_the_range_counts_and_none_before_it(servers, tmp_path):
+    """One run is evicted five times, of which four are in the last hour; another was evicted long ago and lies in the gateway."""
+    ranged, ever = queries("cluster.json", "Spot evictions", __range="1h")
+    series = {
+        'ncdemo_run_evictions_total{run="often", instance="n"}': "0x30 1x70 2x5 3x5 4x5 5x60",
+        'ncdemo_run_evictions_total{run="once", instance="pod"}': "0x5 1x160",
+    }
+    answers(servers, tmp_path, series, [(ranged, "130m", [("{}", 4.0)]), (ever, "130m", [("{}", 6.0)])])
+    answers(servers, tmp_path, {"up": "1x200"}, [(ranged, "130m", [("{}", 0.0)])])
+
+
 def test_only_metrics_that_exist_are_named():
     asked = {name: metrics_of(rule["expr"]) for rule in rules() if (name := rule.get("alert") or rule["record"])}
     asked |= {f"{name}: {panel['title']}": metrics_of(t["expr"]) for name, panel in PANELS for t in panel["targets"]}

@@ -25,7 +25,9 @@ GPU = ("gpu",)
 NAMES: dict[str, Name] = {
     "ncdemo_run_info": Name("gauge", "Always 1; what the run is.", ("kind", "name", "spec_hash")),
     "ncdemo_run_status": Name("gauge", "1 for the status that the run has, 0 for the others.", ("status",)),
-    "ncdemo_run_evicted": Name("gauge", "1 once Azure announced that it takes the run's machine (of several, the first) back, else 0."),
+    "ncdemo_run_evictions_total": Name(
+        "counter", "Times that Azure announced to take the run's machine (of several, the first) back, over the attempts in its folder."
+    ),
     "ncdemo_run_started_timestamp_seconds": Name("gauge", "When the run's clock was zero."),
     "ncdemo_run_last_progress_timestamp_seconds": Name("gauge", "When the last step, evaluation or request ended (its start, before any)."),
     "ncdemo_run_last_sample_timestamp_seconds": Name("gauge", "When the hardware was last sampled."),

@@ -12,7 +12,7 @@ from typing import Any
 
 from ncdemo.spec.follow import RunState
 from ncdemo.spec.result_bench import Cell
-from ncdemo.spec.run_folder import EVICTED_FILE
+from ncdemo.spec.run_folder import evictions
 from workloads.metrics.exporters.names import NAMES, PERCENTILES, SLOWDOWNS, STATUSES
 
 JOB = "ncdemo"
@@ -173,7 +173,7 @@ def _run(group: Group, state: RunState) -> None:
     group.add("ncdemo_run_info", 1, kind=record.kind, name=record.name, spec_hash=record.spec_hash)
     for status in STATUSES:
         group.add("ncdemo_run_status", record.status == status, status=status)
-    group.add("ncdemo_run_evicted", (state.folder / EVICTED_FILE).exists())
+    group.add("ncdemo_run_evictions_total", evictions(state.folder))
     group.add("ncdemo_run_started_timestamp_seconds", started)
     group.add("ncdemo_run_last_progress_timestamp_seconds", started + state.progress_s)
     if state.sample:
