@@ -158,6 +158,14 @@ def test_only_metrics_that_exist_are_named():
     assert all(asked.values())
 
 
+def test_the_hardware_of_a_run_that_is_over_is_not_shown_as_busy():
+    """The gateway keeps what its last push said until the run is retired."""
+    momentary = re.compile(r"\bncdemo_(?:gpu|host|process|bench_engine)_")
+    shown = {f"{name}: {panel['title']}": t["expr"] for name, panel in PANELS for t in panel["targets"] if momentary.search(t["expr"])}
+    assert shown
+    assert [title for title, expr in shown.items() if "and on (job, run, instance) ncdemo:run_live" not in expr] == []
+
+
 def test_panels_fill_the_grid_without_overlap_and_name_their_source():
     assert {path.name for path in DASHBOARDS.iterdir()} == {"cluster.json", "inference.json", "training.json"}
     for name, board in BOARDS.items():
@@ -199,7 +207,9 @@ def the_runs(train_run, bench_run) -> list[Path]:
         "ecc_corrected": 3,
         "ecc_uncorrected": 0,
     }
-    for folder in (live, bench := bench_run(repeats=1, requests=670, flaw=True)):
+    bench = bench_run(repeats=1, requests=670, flaw=True)
+    live_bench = bench_run("more", status="running", bench=None, duration_s=None, started_at=started)
+    for folder in (live, live_bench):
         gpus = [GpuSample(index=0, **gpu)] + [GpuSample(index=2, error="NVML says: GPU is lost")] * (folder == live)
         # The last sample is the one that is pushed.
         last = Sample.model_validate_json((folder / "samples.jsonl").read_text().splitlines()[-1]).model_copy(update={"gpus": gpus})
@@ -213,14 +223,14 @@ def the_runs(train_run, bench_run) -> list[Path]:
     cells = [cell.model_copy(update={"client": client}) for cell in record.bench.cells]
     changed = record.model_copy(update={"bench": record.bench.model_copy(update={"cells": cells})})
     (bench / "result.json").write_text(changed.model_dump_json())
-    return [live, train_run("done", seed=2), train_run("broken", seed=3, status="failed", reason="out of memory", train=None), bench]
+    broken = train_run("broken", seed=3, status="failed", reason="out of memory", train=None)
+    return [live, train_run("done", seed=2, gpus=1), broken, bench, live_bench]
 
 
 @pytest.fixture
 def seen(train_run, bench_run, gateway, servers, observed, tmp_path):
     runs = the_runs(train_run, bench_run)
-    live_bench = bench_run("more", status="running", bench=None, started_at=datetime.datetime.now(datetime.UTC).isoformat())
-    for folder in (*runs, live_bench):
+    for folder in runs:
         assert export_run(folder, gateway)
     with observed.prometheus(servers, tmp_path / "prometheus", rule_files(stack()), gateway) as found:
         yield found
@@ -238,6 +248,9 @@ def test_every_rule_and_every_panel_has_an_answer(seen):
             labels = set(re.findall(r"\{\{(\w+)\}\}", target["legendFormat"]))
             assert all(labels <= series["metric"].keys() for series in found), (name, panel["title"])
     assert silent == []
+    assert any(series["metric"]["run"] == "done-1" for series in seen.ask("ncdemo_gpu_utilization_ratio")), "the gateway keeps it"
+    (busy,) = queries("training.json", "GPU: busy", run=".*")
+    assert {series["metric"]["run"] for series in seen.ask(busy)} == {"live-1"}
     for board in BOARDS.values():
         for variable in board["templating"]["list"]:
             selector, label = re.fullmatch(r"label_values\((.+), (\w+)\)", variable["definition"]).groups()
