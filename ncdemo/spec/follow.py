@@ -24,8 +24,8 @@ TAIL_BYTES = 1 << 16
 """Longer than any sample: 16 GPUs take 10 kB."""
 HELD_S = 2.0
 """What a sample lacks is taken from those of so long before it: at high rates most lack something."""
-XID = re.compile(rb'"xids": ?\[\d')
-"""In the line of a sample with an XID: only these are parsed, of maybe a million."""
+XID = re.compile(rb'"xids": ?\[\d|"tick": ?0,')
+"""In the line of a sample with an XID, and of an attempt's first: only these are parsed, of maybe a million."""
 
 
 class Follow:
@@ -135,7 +135,7 @@ class RunState:
         self.engines: dict[str, dict[str, Any]] = {}
         """Engine -> its newest EngineSample."""
         self.xids: dict[tuple[int, int], int] = {}
-        """GPU and XID -> how many."""
+        """GPU and XID -> how many, in the newest attempt: an earlier one may have been on another machine."""
         self.progress_s = 0.0
         """When the last step, evaluation or request ended, on the run's clock."""
         self._steps = Follow(folder / "steps.jsonl", self.forget_steps)
@@ -185,6 +185,8 @@ class RunState:
         self._reached(max([request.get("sent_s") or 0.0, *(request.get("chunk_s") or ())]))
 
     def on_xids(self, sample: dict[str, Any]) -> None:
+        if sample.get("tick") == 0:
+            self.xids.clear()
         for gpu in sample.get("gpus") or ():
             for xid in gpu.get("xids") or ():
                 self.xids[gpu["index"], xid] = self.xids.get((gpu["index"], xid), 0) + 1

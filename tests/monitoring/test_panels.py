@@ -80,14 +80,15 @@ def test_the_cost_of_each_pool_is_counted_and_the_budget_watched(servers, tmp_pa
     busy = [gpu.format("nc40", 0, 0), gpu.format("nc80", 0, 0), gpu.format("nc80", 0, 1), gpu.format("nc40spot", 3, 0)]
     # 6.98 + 17.64 + 6.98 USD per hour.
     note = "At pay-as-you-go prices, GPU nodes alone: spot costs less, the system pool, disks and storage come on top."
-    ahead = {"summary": "A month like the last 24 hours costs 23068 USD; the budget is 200", "description": note}
+    # In the 81 minutes before the second look 31.6 x 82 / 60 USD were spent, x 730 / 24 of them in a month of such days.
+    ahead = {"summary": "A month like the last 24 hours costs 1314 USD; the budget is 200", "description": note}
     spent = {"summary": "164 USD in 30 days; the monthly budget is 200", "description": note}
     test = {
         "interval": "1m",
         "input_series": [{"series": series, "values": "50x320"} for series in busy],
         "alert_rule_test": [
-            {"eval_time": "50m", "alertname": "NcdemoCostRate"},
-            {"eval_time": "61m", "alertname": "NcdemoCostRate", "exp_alerts": [{"exp_labels": {"severity": "warning"}, "exp_annotations": ahead}]},
+            {"eval_time": "65m", "alertname": "NcdemoCostRate"},
+            {"eval_time": "81m", "alertname": "NcdemoCostRate", "exp_alerts": [{"exp_labels": {"severity": "warning"}, "exp_annotations": ahead}]},
             {"eval_time": "300m", "alertname": "NcdemoBudget"},
             {"eval_time": "310m", "alertname": "NcdemoBudget", "exp_alerts": [{"exp_labels": {"severity": "critical"}, "exp_annotations": spent}]},
         ],

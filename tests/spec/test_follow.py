@@ -103,3 +103,6 @@ def test_xids_are_counted_once_each(tmp_path):
     write(path, {"time_s": 2.0, "gpus": [gpu(xids=[63])]}, {"time_s": 3.0, "gpus": [gpu()]})
     state.update()
     assert state.xids == {(0, 63): 3, (1, 79): 1}
+    write(path, {"time_s": 4.0, "tick": 0, "gpus": [gpu(xids=[13])]}, {"time_s": 5.0, "tick": 1, "gpus": [gpu(xids=[])]})
+    state.update()
+    assert state.xids == {(0, 13): 1}, "those of the attempt before may be of another machine's GPUs"

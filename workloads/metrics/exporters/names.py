@@ -87,7 +87,7 @@ NAMES: dict[str, Name] = {
     "ncdemo_gpu_sm_clock_hertz": Name("gauge", "Clock of the streaming multiprocessors.", GPU),
     "ncdemo_gpu_memory_clock_hertz": Name("gauge", "Clock of the GPU's memory.", GPU),
     "ncdemo_gpu_throttled": Name("gauge", "1 while this reason keeps the GPU's clocks down, else 0.", (*GPU, "reason")),
-    "ncdemo_gpu_xid_errors_total": Name("counter", "XIDs that the driver reported since the run began.", (*GPU, "xid")),
+    "ncdemo_gpu_xid_errors_total": Name("counter", "XIDs that the driver reported since the run's newest attempt began.", (*GPU, "xid")),
     "ncdemo_gpu_ecc_corrected_errors_total": Name("counter", "Corrected memory errors since the driver was loaded.", GPU),
     "ncdemo_gpu_ecc_uncorrected_errors_total": Name("counter", "Uncorrected memory errors since the driver was loaded.", GPU),
     "ncdemo_gpu_pcie_transmit_bytes_per_second": Name("gauge", "Sent by the GPU over PCIe, seen for 20 ms.", GPU),
