@@ -25,14 +25,15 @@ class Attempts:
     """
 
     def __init__(self) -> None:
-        self._number, self._tick = 0, -1
+        self._number, self._tick, self._any = 0, -1, False
 
     def of(self, tick: Any, scheduling: Any) -> int:
         """Return 0 for the first, by the next sample's Sample.tick and Sample.scheduling: a sampler counts from 0, and begins with the latter."""
-        if type(tick) is int or scheduling:
-            tick = tick if type(tick) is int else 0
-            self._number += (bool(scheduling) and self._tick >= 0) or tick < self._tick
+        if type(tick) is int:  # else one more at its end, or of an older version
+            if tick <= self._tick or (scheduling and self._any):
+                self._number += 1
             self._tick = tick
+        self._any = True
         return self._number
 
 
