@@ -14,7 +14,7 @@ from ncdemo.spec.job import NCDEMO_JOB
 from ncdemo.spec.ledger import CELLS_FILE
 from ncdemo.spec.load import dump_spec
 from ncdemo.spec.result import RunRecord
-from ncdemo.spec.run_folder import ENGINES_FILE, EVICTED_FILE, EXIT_FILE, note_process
+from ncdemo.spec.run_folder import ENGINES_FILE, EVICTIONS_FILE, EXIT_FILE, note_process
 from ncdemo.spec.train import TrainSpec
 from workloads.run import LOG_FORMAT, Run, write_json
 
@@ -42,13 +42,18 @@ def read_record(folder: Path) -> RunRecord | None:
 
 
 def begin(folder: Path, spec: TrainSpec | BenchSpec) -> None:
-    """Make the run directory. Of an attempt before, log, weights and checkpoints stay, samples, and the finished cells of a benchmark."""
+    """Make the run directory.
+
+    Of an attempt before, log, weights and checkpoints stay, samples, the count of evictions, and the finished cells of a benchmark.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     before = read_record(folder)
     kept = {"samples.jsonl"} if isinstance(spec, TrainSpec) else set()
     if before and before.kind == "bench" and before.spec_hash == spec.spec_hash():
         kept = {"samples.jsonl", "requests.jsonl", CELLS_FILE, ENGINES_FILE}
-    for old in [*folder.glob("*.json"), *folder.glob("*.jsonl"), folder / EXIT_FILE, folder / EVICTED_FILE]:
+    if before is None or before.spec_hash == spec.spec_hash():
+        kept.add(EVICTIONS_FILE)
+    for old in [*folder.glob("*.json"), *folder.glob("*.jsonl"), folder / EXIT_FILE, folder / EVICTIONS_FILE]:
         if old.name not in kept:
             old.unlink(missing_ok=True)
     (folder / "spec.yaml").write_text(dump_spec(spec), encoding="utf-8")

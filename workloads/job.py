@@ -11,7 +11,6 @@ import os
 import signal
 import sys
 from collections.abc import Callable
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import NoReturn
@@ -36,7 +35,7 @@ from ncdemo.spec.job import (
     workload_env,
 )
 from ncdemo.spec.paths import runs_dir
-from ncdemo.spec.run_folder import EVICTED_FILE, EXIT_FILE, node_folder
+from ncdemo.spec.run_folder import EXIT_FILE, node_folder, note_eviction
 from ncdemo.spec.train import TrainSpec
 from workloads.attempt import begin, finished, last_error, noted_codes, read_record, settle
 from workloads.child import Child, Stop
@@ -96,8 +95,7 @@ def _folder(job: str, node: Node) -> Path:
 
 
 def _preempted(folder: Path, stop: Stop, name: str) -> None:
-    with suppress(OSError):  # noted before the workload ends, so that its last push tells of it
-        (folder / EVICTED_FILE).touch()
+    note_eviction(folder)  # before the workload ends, so that its last push tells of it
     stop.ask(name)
 
 

@@ -29,6 +29,7 @@ from ncdemo.spec.result_bench import BenchResult
 from ncdemo.spec.train import TrainSpec
 from workloads.metrics.environment import environment
 from workloads.metrics.exporters.end import push_end
+from workloads.metrics.exporters.export import this_machine
 from workloads.metrics.exporters.live import live
 from workloads.metrics.mlflow_log import log_run, resolve_uri
 from workloads.metrics.sampler import Sampler
@@ -49,7 +50,13 @@ class Run:
         self.bench: BenchResult | None = None
         started = (datetime.datetime.now(datetime.UTC) - datetime.timedelta(seconds=clock_s)).isoformat(timespec="milliseconds")
         self._record = RunRecord(
-            kind=spec.kind, run_id=folder.name, name=spec.name, status="running", spec_hash=spec.spec_hash(), started_at=started
+            kind=spec.kind,
+            run_id=folder.name,
+            name=spec.name,
+            status="running",
+            spec_hash=spec.spec_hash(),
+            started_at=started,
+            instance=this_machine(),
         )
         folder.mkdir(parents=True, exist_ok=True)
         self._write_result()

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @click.option("--once", is_flag=True, help="Print one screen and end.")
 @click.option("--every-s", default=1.0, show_default=True, type=click.FloatRange(0.1, 3600), help="Between two looks.")
 def command(run: Path | None, once: bool, every_s: float) -> None:
-    """Follow a run until it ends [default: the newest under runs/]; exit 0 when it is finished, else 1.
+    """Follow a run until it ends [default: the newest under way in runs/, else the newest]; exit 0 when it is finished, else 1.
 
     Where the output is no terminal, a line is printed whenever there is something new.
     """
@@ -73,10 +73,26 @@ def _lines(watched: "Watched", every_s: float) -> None:
 
 
 def _newest() -> Path:
+    """Return the run that began last of those under way; where none is, the one that ended last."""
     from ncdemo.spec.base import SpecError
     from ncdemo.spec.paths import runs_dir
 
-    found = sorted(runs_dir().glob("*/result.json"), key=lambda path: path.stat().st_mtime)
+    found = sorted(runs_dir().glob("*/result.json"), key=lambda path: path.stat().st_mtime, reverse=True)
     if not found:
         raise SpecError(f"{runs_dir()}: holds no run yet; give the folder of one")
-    return found[-1].parent
+    return next((path.parent for path in found if _lives(path.parent)), found[0].parent)
+
+
+def _lives(folder: Path) -> bool:
+    """Say whether a run is under way: its process lives or, where that can't be said (another machine), it wrote something lately."""
+    from ncdemo.report.watched import SILENT_S, Watched
+    from ncdemo.spec.run_folder import running_process
+
+    if b'"running"' not in (folder / "result.json").read_bytes()[:4096]:
+        return False
+    try:
+        return running_process(folder) is not None
+    except ValueError:
+        watched = Watched(folder)
+        watched.update()
+        return watched.running and watched.silent_s < SILENT_S

@@ -45,7 +45,8 @@ def _cost(pool: str, usd_per_h: float) -> dict[str, Any]:
 
 
 def _warnings(budget_usd: float, days: int) -> list[dict[str, Any]]:
-    ahead = f"sum(avg_over_time({COST}[1d])) * {HOURS_PER_MONTH:g} > {budget_usd:g}"
+    # What was spent in the day, not the mean of its recorded minutes: those of the first hour would stand for a month.
+    ahead = f"sum(sum_over_time({COST}[1d])) * {EVALUATION_S} / 3600 / 24 * {HOURS_PER_MONTH:g} > {budget_usd:g}"
     spent = f"sum(sum_over_time({COST}[{days}d])) * {EVALUATION_S} / 3600 > {WARN_AT * budget_usd:g}"
     note = "At pay-as-you-go prices, GPU nodes alone: spot costs less, the system pool, disks and storage come on top."
     return [

@@ -208,9 +208,11 @@ def _cost_usd(side: Side) -> float | None:
 
 
 def _energy_j_per_token(side: Side, steps: Sequence[StepRecord]) -> float | None:
+    """Of a run that went on after a stop, without the steps in which it stopped."""
+    steps = [s for s in steps if not side.meter.parted(s.end_s - s.step_time_s, s.end_s)]
     taken = [side.meter.joules(s.end_s - s.step_time_s, s.end_s) for s in steps]
     known = [found[0] for found in taken if found is not None]
-    return sum(known) / sum(s.tokens for s in steps) if len(known) == len(taken) and _nodes(side) == 1 else None
+    return sum(known) / sum(s.tokens for s in steps) if known and len(known) == len(taken) and _nodes(side) == 1 else None
 
 
 def _nodes(side: Side) -> int:

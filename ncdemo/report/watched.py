@@ -12,8 +12,7 @@ from typing import Any
 
 from ncdemo.spec import BenchSpec, TrainSpec
 from ncdemo.spec.base import SpecError
-from ncdemo.spec.follow import TAIL_BYTES, Follow, RunState, last_records
-from ncdemo.spec.ledger import CELLS_FILE
+from ncdemo.spec.follow import TAIL_BYTES, RunState, last_records
 from ncdemo.spec.load import load_spec
 from ncdemo.spec.sweep import cells
 
@@ -28,20 +27,17 @@ ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
 class Watched(RunState):
-    """Beside what RunState knows: the losses so far, the cells done, and what was planned."""
+    """Beside what RunState knows: the losses so far, and what was planned."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
         self.losses: list[float] = []
         """Of all steps, thinned out when they become many."""
-        self.cells: dict[str, dict[str, Any]] = {}
-        """Ledger key -> Cell, in the order in which they ended."""
         self.first_end_s: float | None = None
         self.spec = _spec(folder)
         self.total = _total(self.spec)
         """Steps or cells that the spec asks for; None where only the run knows (epochs, a search)."""
         self._every, self._since = 1, 0
-        self._ledger = Follow(folder / CELLS_FILE)
         self._tokens: deque[tuple[float, float, int]] = deque(maxlen=10_000)
         """Send, end and output tokens of each answer."""
         self._links: dict[int, deque[tuple[float, int, int]]] = {}
@@ -49,9 +45,6 @@ class Watched(RunState):
 
     def update(self) -> None:
         super().update()
-        for entry in self._ledger.new():
-            if isinstance(entry.get("cell"), dict):
-                self.cells[str(entry.get("key"))] = entry["cell"]
         for sample in reversed(list(last_records(self.folder / "samples.jsonl"))):
             for gpu in sample.get("gpus") or ():
                 if (sent := gpu.get("nvlink_tx_bytes")) is not None and (received := gpu.get("nvlink_rx_bytes")) is not None:

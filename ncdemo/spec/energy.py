@@ -8,7 +8,7 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from ncdemo.spec.result import GpuSample, Sample
 
@@ -17,15 +17,42 @@ LONGEST_GAP_S = 5.0
 Source = Literal["counter", "power"]
 
 
-class Meter:
-    """readings: (seconds since the run's clock zero, watts, joules on the counters) of all GPUs, ascending; None where one was silent."""
+class Attempts:
+    """Tells which attempt at a run took a sample, of samples in their order.
 
-    def __init__(self, readings: Sequence[tuple[float, float | None, float | None]]) -> None:
+    The run's clock leaves out the pause between two attempts, a device's counters don't, and another machine has others: no
+    difference between samples of two attempts means anything.
+    """
+
+    def __init__(self) -> None:
+        self._number, self._tick, self._any = 0, -1, False
+
+    def of(self, tick: Any, scheduling: Any) -> int:
+        """Return 0 for the first, by the next sample's Sample.tick and Sample.scheduling: a sampler counts from 0, and begins with the latter."""
+        if type(tick) is int:  # else one more at its end, or of an older version
+            if tick <= self._tick or (scheduling and self._any):
+                self._number += 1
+            self._tick = tick
+        self._any = True
+        return self._number
+
+
+class Meter:
+    """readings: (seconds since the run's clock zero, watts, joules on the counters) of all GPUs, ascending; None where one was silent.
+
+    attempts: of each reading, which attempt took it, ascending; left out, one took all.
+    """
+
+    def __init__(self, readings: Sequence[tuple[float, float | None, float | None]], attempts: Sequence[int] | None = None) -> None:
+        self._attempts = [0] * len(readings) if attempts is None else list(attempts)
         self._power = [(at, watts) for at, watts, _ in readings]
         self._times = [at for at, _ in self._power]
-        self._counter = [(at, joules) for at, _, joules in readings if joules is not None]
-        if any(b < a for (_, a), (_, b) in pairwise(self._counter)):  # the driver was loaded anew
-            self._counter = []
+        self._counter = [
+            (at, joules, attempt) for (at, _, joules), attempt in zip(readings, self._attempts, strict=True) if joules is not None
+        ]
+        # Where it went back, the driver was loaded anew.
+        broken = {one for (_, a, one), (_, b, next_one) in pairwise(self._counter) if one == next_one and b < a}
+        self._counter = [reading for reading in self._counter if reading[2] not in broken]
 
     @classmethod
     def read(cls, path: Path) -> Self:
@@ -34,15 +61,18 @@ class Meter:
         A torn last line is left out, and a sample for which NVML was too busy.
         """
         readings: list[tuple[float, float | None, float | None]] = []
+        attempts, number = [], Attempts()
         for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
             try:
                 sample = Sample(**json.loads(line))
             except ValueError:
                 continue
+            attempt = number.of(sample.tick, sample.scheduling)
             if sample.gpus and all(gpu == GpuSample(index=gpu.index) for gpu in sample.gpus):
                 continue
             readings.append((sample.time_s, _sum([gpu.power_w for gpu in sample.gpus]), _sum([gpu.energy_j for gpu in sample.gpus])))
-        return cls(readings)
+            attempts.append(attempt)
+        return cls(readings, attempts)
 
     def resolves(self, start_s: float, end_s: float) -> bool:
         """Say whether a stretch is at least as long as the gaps between samples that it begins and ends in.
@@ -53,8 +83,14 @@ class Meter:
         gaps = (self._times[i] - self._times[i - 1] for i in ends if 0 < i < len(self._times))
         return max(gaps, default=0.0) <= (end_s - start_s) * (1 + 1e-9)
 
+    def parted(self, start_s: float, end_s: float) -> bool:
+        """Say whether a stretch reaches over the end of an attempt, so that its energy can't be known."""
+        first, last = bisect_left(self._times, start_s) - 1, bisect_left(self._times, end_s)
+        return first >= 0 and last < len(self._times) and self._attempts[first] != self._attempts[last]
+
     def joules(self, start_s: float, end_s: float) -> tuple[float, Source] | None:
-        """Return the energy between two times and where it is from; None where neither the counters nor the power are known."""
+        """Return the energy between two times and where it is from; None where neither the counters nor the power are known,
+        as over the end of an attempt."""
         if (counted := self._counted(start_s, end_s)) is not None:
             return counted, "counter"
         if (integral := self._integral(start_s, end_s)) is not None:
@@ -64,19 +100,20 @@ class Meter:
     def _counted(self, start_s: float, end_s: float) -> float | None:
         """By the counters, interpolated at both ends; a silent moment between them costs nothing."""
         first, last = self._at(start_s), self._at(end_s)
-        return None if first is None or last is None else last - first
+        return None if first is None or last is None or first[1] != last[1] else last[0] - first[0]
 
-    def _at(self, at_s: float) -> float | None:
+    def _at(self, at_s: float) -> tuple[float, int] | None:
+        """Return what the counters said at a moment, and in which attempt."""
         after = bisect_left(self._counter, (at_s,))
         if not 0 < after < len(self._counter):
             return None
-        (t0, e0), (t1, e1) = self._counter[after - 1 : after + 1]
-        return e0 + (e1 - e0) * (at_s - t0) / (t1 - t0) if t1 - t0 <= LONGEST_GAP_S else None
+        (t0, e0, before), (t1, e1, attempt) = self._counter[after - 1 : after + 1]
+        return (e0 + (e1 - e0) * (at_s - t0) / (t1 - t0), attempt) if before == attempt and t1 - t0 <= LONGEST_GAP_S else None
 
     def _integral(self, start_s: float, end_s: float) -> float | None:
         """By trapezoids of power with the ends interpolated; None where samples don't cover it."""
         first, last = bisect_left(self._times, start_s) - 1, bisect_left(self._times, end_s)
-        if first < 0 or last >= len(self._power):
+        if first < 0 or last >= len(self._power) or self._attempts[first] != self._attempts[last]:
             return None
         joules = 0.0
         for (t0, w0), (t1, w1) in pairwise(self._power[first : last + 1]):

@@ -15,7 +15,9 @@ from pydantic import ValidationError
 
 from ncdemo.spec.base import SpecError
 from ncdemo.spec.gpu_errors import GpuErrors
+from ncdemo.spec.ledger import CELLS_FILE
 from ncdemo.spec.result import RunRecord
+from ncdemo.spec.result_bench import Cell
 from ncdemo.spec.run_folder import ENGINES_FILE
 
 TAIL_BYTES = 1 << 16
@@ -62,15 +64,17 @@ def last_sample(path: Path) -> dict[str, Any] | None:
     what it lacks is from the samples up to HELD_S before it.
     """
     newest: dict[str, Any] | None = None
+    first = False
     for sample in last_records(path):
         if newest is None:
             newest = sample
-        elif newest.get("time_s", 0.0) - sample.get("time_s", 0.0) > HELD_S:
+        elif first or newest.get("time_s", 0.0) - sample.get("time_s", 0.0) > HELD_S:
             break
         else:
             gpus = _gpus(newest.get("gpus"), sample.get("gpus"))
             newest |= {name: sample.get(name) for name, value in newest.items() if value is None}
             newest |= {"gpus": gpus} if gpus else {}
+        first = sample.get("tick") == 0  # what comes before is of another attempt, maybe on another machine
     return newest
 
 
@@ -122,6 +126,8 @@ class RunState:
         """EvalRecords: the first under `first`, the newest under `last`."""
         self.requests: dict[str, dict[bool, int]] = {}
         """Engine -> whether it went well -> how many."""
+        self.cells: dict[str, dict[str, Any]] = {}
+        """Ledger key -> Cell, in the order in which they ended."""
         self.sample: dict[str, Any] = {}
         """The last Sample."""
         self.engines: dict[str, dict[str, Any]] = {}
@@ -133,6 +139,7 @@ class RunState:
         self._steps = Follow(folder / "steps.jsonl", self.forget_steps)
         self._evals = Follow(folder / "evals.jsonl")
         self._requests = Follow(folder / "requests.jsonl", self.forget_requests)
+        self._ledger = Follow(folder / CELLS_FILE, self.cells.clear)
         self._engines = Follow(folder / ENGINES_FILE)
         self._errors = Follow(folder / "samples.jsonl", self.errors.forget, only=self.errors.tells)
 
@@ -154,6 +161,9 @@ class RunState:
             self._reached(evaluation.get("end_s"))
         for request in self._requests.new():
             self.on_request(request)
+        for entry in self._ledger.new():
+            if isinstance(entry.get("cell"), dict):
+                self.cells[str(entry.get("key"))] = entry["cell"]
         for sample in self._engines.new():
             self.engines[str(sample.get("engine"))] = sample
         for sample in self._errors.new():
@@ -171,6 +181,16 @@ class RunState:
         counts = self.requests.setdefault(str(request.get("engine")), {True: 0, False: 0})
         counts[bool(request.get("ok"))] += 1
         self._reached(max([request.get("sent_s") or 0.0, *(request.get("chunk_s") or ())]))
+
+    def measured(self) -> list[Cell]:
+        """Return a benchmark's finished cells: the result's, and before there is one, the ledger's."""
+        if self.record and self.record.bench:
+            return self.record.bench.cells
+        found = []
+        for cell in self.cells.values():
+            with suppress(ValidationError):  # by another version
+                found.append(Cell(**cell))
+        return found
 
     @property
     def running(self) -> bool:

@@ -25,11 +25,11 @@ ECC = re.compile(rb'"ecc_uncorrected": ?(\d+)')
 
 
 class GpuErrors:
-    """XIDs and uncorrected memory errors since the run began. Of maybe a million lines, `tells` finds those worth parsing."""
+    """XIDs of the newest attempt, and uncorrected memory errors since the run began. Of maybe a million lines, `tells` finds those worth parsing."""
 
     def __init__(self) -> None:
         self.xids: dict[tuple[int, int], int] = {}
-        """GPU and XID -> how many."""
+        """GPU and XID -> how many, in the newest attempt: an earlier one may have been on another machine."""
         self.ecc: dict[int, int] = {}
         """GPU -> uncorrected memory errors that came while the run sampled it; a GPU that counts none of them is absent."""
         self._last: dict[int, int] = {}
@@ -53,6 +53,7 @@ class GpuErrors:
 
     def take(self, sample: dict[str, Any]) -> None:
         if sample.get("scheduling"):
+            self.xids.clear()
             self._last.clear()  # another machine, or a driver that was loaded again
         for gpu in sample.get("gpus") or ():
             index = gpu["index"]

@@ -59,6 +59,9 @@ class Sample(Record):
 
     time_s: float
     """When it was begun, seconds since the run's clock zero."""
+    unix_s: float | None = None
+    """The same moment by the machine's own clock, seconds since 1970 (None: a run of an older version). It counts the pause between two
+    attempts, which time_s leaves out, and may be set while the run goes on: durations are differences of time_s."""
     tick: int | None = None
     """Its number in the schedule of telemetry.sample_hz, from 0 at the start of the sampler (None: the one more at the end, or a run of
     an older version). A number that is missing is a lost sample."""
@@ -186,6 +189,9 @@ class RunRecord(Record):
     spec_hash: str
     started_at: str
     """UTC, ISO 8601; the zero of every *_s stamp in the run directory."""
+    instance: str | None = None
+    """Node or machine that its newest attempt ran on (None: a run of an older version): its figures keep that label wherever they are
+    exported from."""
     duration_s: float | None = None
     """The run's clock at its end. Of a run that went on after a stop: without the pause, and of training without what an attempt did
     after the checkpoint that the next one went on from."""

@@ -11,6 +11,8 @@ the weights at its end.
 import glob
 import json
 import os
+import time
+from contextlib import suppress
 from pathlib import Path
 
 RESULT_FILE = "result.json"
@@ -19,8 +21,8 @@ SPEC = "spec.yaml"
 ENGINES_FILE = "engines.jsonl"
 EXIT_FILE = ".exit"
 """Exit codes of ranks that failed, one a line; see NCDEMO_EXIT_FILE."""
-EVICTED_FILE = ".evicted"
-"""There once Azure announced that it takes the machine back."""
+EVICTIONS_FILE = ".evictions"
+"""A line for each time that Azure announced to take the machine back, over all attempts in this folder."""
 PROCESS_FILE = ".process"
 """Which process runs it, and on which machine; stays when it was killed."""
 WEIGHTS = ("checkpoints", "model", "adapter")
@@ -52,6 +54,20 @@ def node_samples(folder: Path) -> list[tuple[int, Path]]:
 def is_copied(name: str) -> bool:
     """Say whether a file or folder isn't one that is still being written, nor somebody's own business."""
     return not name.startswith(".") and not name.endswith(".tmp")
+
+
+def note_eviction(folder: Path) -> None:
+    """Write down that Azure announced to take the machine back; nothing where there is no folder yet."""
+    with suppress(OSError), (folder / EVICTIONS_FILE).open("a") as lines:
+        lines.write(f"{time.time():.3f}\n")
+
+
+def evictions(folder: Path) -> int:
+    """Return how often that happened to a run."""
+    try:
+        return (folder / EVICTIONS_FILE).read_bytes().count(b"\n")
+    except OSError:
+        return 0
 
 
 def note_process(folder: Path, pid: int) -> None:

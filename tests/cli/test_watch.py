@@ -21,6 +21,7 @@ from ncdemo.cli.watch_screen import line, screen, sparkline
 from ncdemo.report.watched import MOST_LOSSES, Watched
 from ncdemo.spec import BenchSpec, TrainSpec, dump_spec
 from ncdemo.spec.result import StepRecord
+from ncdemo.spec.run_folder import note_process
 
 WRITER = """
 import sys, time
@@ -148,6 +149,33 @@ def test_a_killed_run_is_told_from_one_that_lives(tmp_path: Path) -> None:
     once = subprocess.run([*COMMAND, folder, "--once"], capture_output=True, text=True, timeout=60)
     assert (once.returncode, once.stderr) == (0, "")
     assert once.stdout.startswith("r  train  gone  ")
+
+
+def test_a_short_run_that_ended_hides_none_that_is_under_way_and_one_that_was_killed_does_not_count(tmp_path: Path) -> None:
+    long, short, killed = (prepared(tmp_path / "runs" / name) for name in ("long", "short", "killed"))
+
+    def shown() -> str:
+        done = subprocess.run(
+            [*COMMAND, "--once"], capture_output=True, text=True, env={**os.environ, "NCDEMO_RUNS": str(tmp_path / "runs")}
+        )
+        return done.stdout.splitlines()[0]
+
+    with writing(long, 60, "well") as process:
+        until(lambda: (long / "result.json").exists())
+        writing(short, 0.1, "well").wait()
+        assert "long" in shown()
+        note_process(long, process.pid)
+        assert "long" in shown()
+        with writing(killed, 60, "well") as victim:
+            until(lambda: (killed / "result.json").exists())
+            note_process(killed, victim.pid)
+            assert "killed" in shown(), "it began last"
+            victim.kill()
+        assert "long" in shown()
+        process.kill()
+    ended = json.loads((short / "result.json").read_text())
+    (short / "result.json").write_text(json.dumps(ended))
+    assert "short" in shown(), "none is under way: the one that ended last"
 
 
 def test_the_newest_run_is_taken_where_none_is_named(tmp_path: Path) -> None:

@@ -101,10 +101,12 @@ def test_a_preempt_ends_the_job_to_be_started_again(jobs, machine: Machine) -> N
     assert jobs.result()["status"] == "interrupted"
     state = RunState(jobs.folder)
     state.update()
-    assert "ncdemo_run_evicted 1.0" in groups(state, "node-1")[0].text()
-    process = jobs.start(code="pass")
+    assert "ncdemo_run_evictions_total 1.0" in groups(state, "node-1")[0].text()
+    process = jobs.start(code=WAITS, NCDEMO_SCHEDULED_EVENTS_URL=machine.url)
     process.communicate(timeout=30)
-    assert "ncdemo_run_evicted 0.0" in groups(state, "node-1")[0].text(), "the next attempt is on a machine that is its own"
+    assert "ncdemo_run_evictions_total 2.0" in groups(state, "node-1")[0].text(), "it is evicted again"
+    jobs.start(code="pass").communicate(timeout=30)
+    assert "ncdemo_run_evictions_total 2.0" in groups(state, "node-1")[0].text(), "the next attempt is on a machine that is its own"
 
 
 def test_the_signal_after_a_preempt_waits_for_the_workload_too(jobs, machine: Machine) -> None:

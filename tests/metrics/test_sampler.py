@@ -52,7 +52,7 @@ def test_the_clock_is_one_for_all_processes():
 
 
 def test_keys_are_those_of_the_schema():
-    assert set(Readings(os.getpid(), hz=2).sample(0.0)) | {"tick", "late_s", "scheduling"} == set(Sample.model_fields)
+    assert set(Readings(os.getpid(), hz=2).sample(0.0)) | {"tick", "late_s", "scheduling", "unix_s"} == set(Sample.model_fields)
     assert list(row(0)) == list(GpuSample.model_fields)[: len(row(0))]
 
 
@@ -78,6 +78,9 @@ def test_samples_come_at_the_rate_and_on_the_runs_clock(tmp_path, samples, until
     due = [sample.tick / 20 - (sample.time_s - sample.late_s) for sample in taken[:-1]]
     assert max(due) - min(due) < 1e-5
     assert all(0 <= sample.late_s < 0.05 for sample in taken[:-1])
+    zeros = [sample.unix_s - sample.time_s for sample in taken]
+    assert max(zeros) - min(zeros) < 0.05, "both clocks are read at one moment"
+    assert abs(zeros[0] + taken[-1].time_s - time.time()) < 2
     assert (taken[-1].tick, taken[-1].late_s) == (None, None)
     assert first.scheduling.startswith(("round-robin", "niceness "))
     assert {sample.scheduling for sample in rest} == {None}

@@ -17,7 +17,7 @@ from ncdemo.spec import SpecError, TrainSpec, dump_spec
 from ncdemo.spec.follow import RunState
 from ncdemo.spec.result import StepRecord
 from workloads.metrics.exporters.azure_monitor import OFF, AzureMonitor, connection_string
-from workloads.metrics.exporters.azure_spool import Batches
+from workloads.metrics.exporters.azure_spool import Batches, _moment
 from workloads.metrics.exporters.gateway import Refused
 from workloads.metrics.exporters.page import groups
 from workloads.run import open_run
@@ -72,6 +72,25 @@ def test_the_points_are_those_of_the_page_with_its_names_labels_and_values(train
     assert first["time"][:19] > record["started_at"][:19], "the moment of the figures, not of the export"
     assert first["tags"]["ai.cloud.role"] == "ncdemo"
     assert first["tags"]["ai.cloud.roleInstance"] == "node-1"
+
+
+@pytest.mark.parametrize(
+    ("set_by_s", "moved_s"), [(3600.0, 3600.0), (-7200.0, 0.0), (None, 0.0)], ids=["set", "attempt before", "older version"]
+)
+def test_the_moment_is_by_the_clock_that_the_newest_sample_was_stamped_by(set_by_s, moved_s, train_run):
+    """A sample of an attempt before was two hours ago: its run's clock began when the newest attempt says it did."""
+    folder = train_run("stamped")
+    state = RunState(folder)
+    state.update()
+    before = _moment(state)
+    last = json.loads((folder / "samples.jsonl").read_text().splitlines()[-1])
+    last["unix_s"] = None if set_by_s is None else state.started + last["time_s"] + set_by_s
+    with (folder / "samples.jsonl").open("a") as lines:
+        lines.write(json.dumps(last) + "\n")
+    state.update()
+    assert _moment(state) == pytest.approx(before + moved_s)
+    points = {sample.name: sample.value for family in groups(state, "n")[0].collect() for sample in family.samples}
+    assert points["ncdemo_run_last_sample_timestamp_seconds"] == pytest.approx(state.started + last["time_s"] + (set_by_s or 0))
 
 
 def test_faults_of_every_kind_lose_nothing_and_repeat_nothing_that_was_taken(train_run, breeze, servers, tmp_path):

@@ -1,6 +1,7 @@
 """Runs in a real Pushgateway: what arrives, twice, while it is down, and how it goes again."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -8,15 +9,17 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from ncdemo.spec import SpecError
+from ncdemo.spec import SpecError, TrainSpec, dump_spec
 from ncdemo.spec.follow import RunState
 from ncdemo.spec.result import RunRecord
-from ncdemo.spec.result_bench import Client
+from ncdemo.spec.result_bench import Client, LedgerEntry, LedgerHead
 from workloads.metrics.exporters.__main__ import main
 from workloads.metrics.exporters.export import dry_run, export_run, retire_run, spool_dir
 from workloads.metrics.exporters.gateway import Gateway, Refused, group_path
 from workloads.metrics.exporters.names import NAMES
 from workloads.metrics.exporters.page import groups
+from workloads.run import open_run
+from workloads.stop import StopRequest
 
 ROOT = Path(__file__).parents[2]
 
@@ -24,6 +27,16 @@ ROOT = Path(__file__).parents[2]
 def of(series, name, **labels):
     """Return the values of a metric's series that have these labels."""
     return [value for (found, have), value in series.items() if found == name and labels.items() <= dict(have).items()]
+
+
+def shown(state):
+    """Return what a run has to export, as a scrape returns it."""
+    return {
+        (sample.name, frozenset({**group.key, **sample.labels}.items())): sample.value
+        for group in groups(state, "node-1")
+        for family in group.collect()
+        for sample in family.samples
+    }
 
 
 def test_a_training_run_arrives_whole_and_again_changes_nothing(train_run, gateway, scrape):
@@ -64,6 +77,29 @@ def test_a_benchmark_has_a_group_per_engine(bench_run, gateway, scrape):
     assert of(seen, "ncdemo_bench_itl_seconds", engine="vllm", load=load, percentile="p50")[0] > 0
     assert of(seen, "ncdemo_bench_ttft_seconds", percentile="p99") == [], "too few requests bound it"
     assert of(seen, "ncdemo_host_cpu_busy_ratio") != []
+
+
+def test_a_benchmark_that_is_under_way_has_the_figures_of_its_finished_cells(bench_run):
+    """Its result has none before it closes: the ledger has them, maybe with a line of another version."""
+    folder = bench_run(repeats=2)
+    cells = RunRecord.model_validate_json((folder / "result.json").read_text()).bench.cells
+    running = json.loads((folder / "result.json").read_text()) | {"status": "running", "bench": None, "duration_s": None}
+    (folder / "result.json").write_text(json.dumps(running))
+    entries = [
+        LedgerEntry(key=f"c{i}", cell=cell, requests_bytes=0, end_s=1.0 + i, wall_s=1.0).model_dump_json() for i, cell in enumerate(cells)
+    ]
+    first = next(i for i, cell in enumerate(cells) if cell.engine == "vllm")
+    head, strange = LedgerHead(spec_hash="0" * 12).model_dump_json(), '{"key": "x", "cell": {"engine": 7}}'
+    (folder / "cells.jsonl").write_text("\n".join([head, strange, *entries[: first + 1]]) + "\n")
+    state = RunState(folder)
+    state.update()
+    rows = of(shown(state), "ncdemo_bench_output_tokens_per_second", engine="vllm")
+    assert rows == [pytest.approx(cells[first].output_tokens_per_s)]
+    assert of(shown(state), "ncdemo_bench_ttft_seconds", engine="vllm", percentile="p50") == [pytest.approx(cells[first].ttft_s.p50)]
+    with (folder / "cells.jsonl").open("a") as lines:
+        lines.write("\n".join(entries[first + 1 :]) + "\n")
+    state.update()
+    assert len(of(shown(state), "ncdemo_bench_goodput_requests_per_second")) == len({(c.engine, c.concurrency) for c in cells})
 
 
 def test_cells_that_differ_in_load_or_precision_are_no_repeats_and_the_latest_send_counts(bench_run, gateway, scrape):
@@ -143,6 +179,37 @@ def test_retiring_while_it_is_down_waits_too_and_overtakes_the_push(train_run, s
         assert export_run(train_run("y"), url)
         assert ncdemo("metrics", "send", "--gateway", url).stdout.endswith("0 groups sent, 0 still wait\n")
         assert {dict(labels)["run"] for _, labels in scrape(url)} == {"y-1"}
+
+
+def test_retiring_by_id_while_it_is_down_takes_the_folder_or_what_waits_or_says_what_to_do(train_run, servers, tmp_path, monkeypatch):
+    url = f"http://127.0.0.1:{servers.free_port()}"
+    with pytest.raises(SpecError, match=r"does not answer .*x-1 is no run's folder here nor under .*; retire it once the gateway is back"):
+        retire_run("x-1", url, within_s=0)
+    folder = train_run("x").rename(tmp_path / "x-1")
+    assert not export_run(folder, url, within_s=0)
+    assert retire_run("x-1", url, within_s=0) == (1, False), "what waits knows it"
+    shutil.rmtree(spool_dir())
+    folder.rename(tmp_path / "runs" / "x-1")
+    assert retire_run("x-1", url, within_s=0) == (1, False), "the folder knows it"
+    monkeypatch.chdir(tmp_path / "runs" / "x-1")
+    assert retire_run(".", url, within_s=0) == (1, False)
+
+
+def test_a_run_exported_from_another_machine_is_the_same_group(gateway, scrape, tmp_path, monkeypatch):
+    """Pulled from storage and exported again, with the node's name or the host's own."""
+    folder, spec = tmp_path / "runs" / "r", TrainSpec.model_validate({"telemetry": {"mlflow_uri": None, "sample_hz": 0}})
+    folder.mkdir(parents=True)
+    (folder / "spec.yaml").write_text(dump_spec(spec))
+    with open_run(folder, spec, stop=StopRequest()):
+        pass
+    assert export_run(folder, gateway)
+    first = scrape(gateway)
+    assert {dict(labels)["instance"] for _, labels in first} == {"node-1"}
+    monkeypatch.setenv("NODE_NAME", "laptop")
+    pulled = folder.rename(tmp_path / "runs" / "pulled")
+    assert export_run(pulled, gateway)
+    assert scrape(gateway) == first
+    assert retire_run(str(pulled), gateway) == (1, True)
 
 
 def test_the_oldest_runs_make_room_but_none_that_runs(train_run, gateway, scrape):

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -14,6 +15,7 @@ import pytest
 from ncdemo.spec import TrainSpec, dump_spec
 from ncdemo.spec.result import StepRecord
 from workloads.metrics.exporters.gateway import Gateway
+from workloads.metrics.exporters.live import _push_for_ever
 from workloads.metrics.exporters.spool import Spool
 from workloads.run import open_run
 from workloads.stop import StopRequest
@@ -88,6 +90,34 @@ def test_a_gateway_that_is_down_costs_a_run_seconds_and_nothing_else(tmp_path, s
     with servers.pushgateway(tmp_path, port):
         assert Spool(tmp_path / "runs" / ".pushgateway", Gateway(url)).send() == (1, 0)
         assert values(scrape(url), "ncdemo_run_status", status="finished") == [1]
+
+
+def test_a_live_push_takes_along_what_waits_of_other_runs(tmp_path, servers, scrape):
+    port = servers.free_port()
+    url = f"http://127.0.0.1:{port}"
+    spool = Spool(tmp_path / "runs" / ".pushgateway", Gateway(url))
+    assert not spool.deliver(
+        "PUT", {"job": "ncdemo", "run": "earlier"}, "# TYPE ncdemo_train_loss gauge\nncdemo_train_loss 3\n", within_s=0
+    )
+    with servers.pushgateway(tmp_path, port), running(tmp_path / "runs" / "r", pushgateway=url, push_every_s=1):
+        until(lambda: values(scrape(url), "ncdemo_train_loss", run="earlier") == [3])
+        assert values(scrape(url), "ncdemo_run_status", run="r", status="running") == [1], "it still runs"
+
+
+def test_whatever_a_push_raises_the_next_one_goes_and_it_is_said_once(caplog):
+    failures, went = [ValueError("odd record"), ValueError("odd record"), OSError("disk full")], threading.Event()
+
+    def target(_within_s):
+        if failures:
+            raise failures.pop(0)
+        went.set()
+
+    threading.Thread(target=_push_for_ever, args=(target, 0.01), daemon=True).start()
+    assert went.wait(5)
+    assert [record.getMessage().partition("(")[2] for record in caplog.records] == [
+        "ValueError: odd record); trying again every 0.01 s",
+        "OSError: disk full); trying again every 0.01 s",
+    ]
 
 
 def test_a_port_that_is_taken_is_said_and_the_run_goes_on(tmp_path, servers, caplog, capfd):

@@ -81,14 +81,15 @@ def test_the_cost_of_each_pool_is_counted_and_the_budget_watched(servers, tmp_pa
     busy = [gpu.format("nc40", 0, 0), gpu.format("nc80", 0, 0), gpu.format("nc80", 0, 1), gpu.format("nc40spot", 3, 0)]
     # 6.98 + 17.64 + 6.98 USD per hour.
     note = "At pay-as-you-go prices, GPU nodes alone: spot costs less, the system pool, disks and storage come on top."
-    ahead = {"summary": "A month like the last 24 hours costs 23068 USD; the budget is 200", "description": note}
+    # In the 81 minutes before the second look 31.6 x 82 / 60 USD were spent, x 730 / 24 of them in a month of such days.
+    ahead = {"summary": "A month like the last 24 hours costs 1314 USD; the budget is 200", "description": note}
     spent = {"summary": "164 USD in 30 days; the monthly budget is 200", "description": note}
     test = {
         "interval": "1m",
         "input_series": [{"series": series, "values": "50x320"} for series in busy],
         "alert_rule_test": [
-            {"eval_time": "50m", "alertname": "NcdemoCostRate"},
-            {"eval_time": "61m", "alertname": "NcdemoCostRate", "exp_alerts": [{"exp_labels": {"severity": "warning"}, "exp_annotations": ahead}]},
+            {"eval_time": "65m", "alertname": "NcdemoCostRate"},
+            {"eval_time": "81m", "alertname": "NcdemoCostRate", "exp_alerts": [{"exp_labels": {"severity": "warning"}, "exp_annotations": ahead}]},
             {"eval_time": "300m", "alertname": "NcdemoBudget"},
             {"eval_time": "310m", "alertname": "NcdemoBudget", "exp_alerts": [{"exp_labels": {"severity": "critical"}, "exp_annotations": spent}]},
         ],
@@ -107,11 +108,64 @@ def test_a_stack_without_prices_or_gpus_of_ours_has_no_rules_about_them():
     assert "NcdemoBudget" not in rule_files(stack("cost_guard.monthly_budget_usd=null"))["cost.rules.yml"]
 
 
+def answers(servers, tmp_path: Path, series: dict[str, str], expected: list[tuple[str, str, list[tuple[str, float]]]]) -> None:
+    """Have Prometheus' own engine say what queries find in series of one value a minute: (query, when, [(labels, value)])."""
+    cases = [
+        {"expr": expr, "eval_time": at, "exp_samples": [{"labels": labels, "value": value} for labels, value in found]}
+        for expr, at, found in expected
+    ]
+    test = {
+        "interval": "1m",
+        "input_series": [{"series": name, "values": values} for name, values in series.items()],
+        "promql_expr_test": cases,
+    }
+    path = tmp_path / "test.yml"
+    path.write_text(yaml.safe_dump({"evaluation_interval": "1m", "tests": [test]}))
+    done = subprocess.run([servers.needs("promtool"), "test", "rules", path], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def queries(board: str, title: str, **variables: str) -> list[str]:
+    """Return a panel's queries with Grafana's variables put in."""
+    (panel,) = [panel for name, panel in PANELS if (name, panel["title"]) == (board, title)]
+    found = [target["expr"] for target in panel["targets"]]
+    for name, value in variables.items():
+        found = [expr.replace(f"${name}", value) for expr in found]
+    return found
+
+
+def test_a_run_that_goes_back_to_a_checkpoint_has_a_gap_and_no_spike(servers, tmp_path):
+    """100 tokens/s, then 30,000 tokens back, and on. Prometheus' rate would take the 91,000 for new ones."""
+    (expr,) = queries("training.json", "Tokens per second of wall time", run=".*", __rate_interval="4m")
+    totals = {'ncdemo_train_tokens_total{run="r"}': "0+6000x20 91000+6000x20"}
+    steady = [('{run="r"}', 100.0)]
+    answers(servers, tmp_path, totals, [(expr, "19m", steady), (expr, "22m", []), (expr, "24m", []), (expr, "27m", steady)])
+
+
+def test_every_eviction_in_the_range_counts_and_none_before_it(servers, tmp_path):
+    """One run is evicted five times, of which four are in the last hour; another was evicted long ago and lies in the gateway."""
+    ranged, ever = queries("cluster.json", "Spot evictions", __range="1h")
+    series = {
+        'ncdemo_run_evictions_total{run="often", instance="n"}': "0x30 1x70 2x5 3x5 4x5 5x60",
+        'ncdemo_run_evictions_total{run="once", instance="pod"}': "0x5 1x160",
+    }
+    answers(servers, tmp_path, series, [(ranged, "130m", [("{}", 4.0)]), (ever, "130m", [("{}", 6.0)])])
+    answers(servers, tmp_path, {"up": "1x200"}, [(ranged, "130m", [("{}", 0.0)])])
+
+
 def test_only_metrics_that_exist_are_named():
     asked = {name: metrics_of(rule["expr"]) for rule in rules() if (name := rule.get("alert") or rule["record"])}
     asked |= {f"{name}: {panel['title']}": metrics_of(t["expr"]) for name, panel in PANELS for t in panel["targets"]}
     assert {name: unknown for name, used in asked.items() if (unknown := used - known())} == {}
     assert all(asked.values())
+
+
+def test_the_hardware_of_a_run_that_is_over_is_not_shown_as_busy():
+    """The gateway keeps what its last push said until the run is retired."""
+    momentary = re.compile(r"\bncdemo_(?:gpu|host|process|bench_engine)_")
+    shown = {f"{name}: {panel['title']}": t["expr"] for name, panel in PANELS for t in panel["targets"] if momentary.search(t["expr"])}
+    assert shown
+    assert [title for title, expr in shown.items() if "and on (job, run, instance) ncdemo:run_live" not in expr] == []
 
 
 def test_panels_fill_the_grid_without_overlap_and_name_their_source():
@@ -155,7 +209,9 @@ def the_runs(train_run, bench_run) -> list[Path]:
         "ecc_corrected": 3,
         "ecc_uncorrected": 0,
     }
-    for folder in (live, bench := bench_run(repeats=1, requests=670, flaw=True)):
+    bench = bench_run(repeats=1, requests=670, flaw=True)
+    live_bench = bench_run("more", status="running", bench=None, duration_s=None, started_at=started)
+    for folder in (live, live_bench):
         gpus = [GpuSample(index=0, **gpu)] + [GpuSample(index=2, error="NVML says: GPU is lost")] * (folder == live)
         # The last sample is the one that is pushed.
         last = Sample.model_validate_json((folder / "samples.jsonl").read_text().splitlines()[-1]).model_copy(update={"gpus": gpus})
@@ -169,14 +225,14 @@ def the_runs(train_run, bench_run) -> list[Path]:
     cells = [cell.model_copy(update={"client": client}) for cell in record.bench.cells]
     changed = record.model_copy(update={"bench": record.bench.model_copy(update={"cells": cells})})
     (bench / "result.json").write_text(changed.model_dump_json())
-    return [live, train_run("done", seed=2), train_run("broken", seed=3, status="failed", reason="out of memory", train=None), bench]
+    broken = train_run("broken", seed=3, status="failed", reason="out of memory", train=None)
+    return [live, train_run("done", seed=2, gpus=1), broken, bench, live_bench]
 
 
 @pytest.fixture
 def seen(train_run, bench_run, gateway, servers, observed, tmp_path):
     runs = the_runs(train_run, bench_run)
-    live_bench = bench_run("more", status="running", bench=None, started_at=datetime.datetime.now(datetime.UTC).isoformat())
-    for folder in (*runs, live_bench):
+    for folder in runs:
         assert export_run(folder, gateway)
     with observed.prometheus(servers, tmp_path / "prometheus", rule_files(stack()), gateway) as found:
         yield found
@@ -212,6 +268,9 @@ def test_every_rule_and_every_panel_has_an_answer(seen, gateway, tmp_path):
         lines.write(last.model_copy(update={"gpus": later}).model_dump_json() + "\n")
     assert export_run(live, gateway)
     assert seen.ask('rate(ncdemo_gpu_nvlink_transmit_bytes_total{run=~"live.*"}[30s]) > 0'), "what a counter gains is seen"
+    assert any(series["metric"]["run"] == "done-1" for series in seen.ask("ncdemo_gpu_utilization_ratio")), "the gateway keeps it"
+    (busy,) = queries("training.json", "GPU: busy", run=".*")
+    assert {series["metric"]["run"] for series in seen.ask(busy)} == {"live-1"}
     for board in BOARDS.values():
         for variable in board["templating"]["list"]:
             selector, label = re.fullmatch(r"label_values\((.+), (\w+)\)", variable["definition"]).groups()

@@ -45,6 +45,13 @@ def test_faults_are_counted_and_xids_named():
     assert notes(many)[0].endswith(f"and {MOST_XIDS} more.")
 
 
+def test_what_another_machine_counted_before_is_no_error_of_the_run():
+    """A run that went on elsewhere: 9 corrected here, 5000 there before it came and 2 after."""
+    counts = [(7, {"tick": 0}), (9, {"tick": 1}), (5000, {"tick": 0, "scheduling": "niceness 0"}), (5002, {"tick": 1}), (4, {"tick": 0})]
+    lines = [{"time_s": float(i), "gpus": [HEALTHY | {"ecc_corrected": n}], **more} for i, (n, more) in enumerate(counts)]
+    assert notes(to_telemetry([lines])) == ["GPU 0 counted 4 corrected memory errors during the run."]
+
+
 def test_a_gpu_that_was_busy_with_the_sample_before_is_not_lost():
     busy = {"index": 0, "error": None, "power_w": None}
     found = telemetry(HEALTHY, busy, HEALTHY, busy)

@@ -75,6 +75,20 @@ def test_energy_is_that_of_the_steps_and_of_one_node_alone(train_run) -> None:
     assert row.energy_j_per_token == pytest.approx(seconds * sum(power[20:]) / len(power[20:]) / tokens, rel=0.03)
 
 
+def test_energy_of_a_run_that_went_on_elsewhere_is_without_the_step_in_which_it_stopped(train_run) -> None:
+    """500 W by the counters of two machines, which differ by 300 kJ."""
+    run = change(train_run("moved", gpus=1), world_size=1)
+    samples = [json.loads(line) for line in (run / "samples.jsonl").read_text().splitlines()]
+    half = len(samples) // 2
+    for i, sample in enumerate(samples):
+        sample["tick"] = i % half
+        sample["gpus"][0] |= {"power_w": 500.0, "energy_j": 250.0 * i + 300_000.0 * (i // half)}
+    (run / "samples.jsonl").write_text("".join(json.dumps(sample) + "\n" for sample in samples))
+    (row,) = compare([read_side(run)]).rows
+    warm = read_side(run).steps[1:]
+    assert row.energy_j_per_token == pytest.approx(500 * sum(s.step_time_s for s in warm) / sum(s.tokens for s in warm), rel=0.03)
+
+
 def test_unsloths_stand_in_gets_no_speed(train_run) -> None:
     sides = [read_side(change(train_run("u"), engine="unsloth-cpu")), read_side(train_run("a")), read_side(train_run("b", speed=900.0))]
     found = compare(sides)

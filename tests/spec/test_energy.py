@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from ncdemo.spec.energy import Meter
+from ncdemo.spec.energy import Attempts, Meter
 
 
 def test_power_is_integrated_over_the_window_alone() -> None:
@@ -50,3 +50,59 @@ def test_all_gpus_are_added_and_a_torn_line_is_left_out(tmp_path: Path) -> None:
     file.write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"time_s": 4')
     assert Meter.read(file).joules(1.0, 2.0) == (pytest.approx(150.0), "counter")
     assert Meter.read(tmp_path / "none.jsonl").joules(1.0, 2.0) is None
+
+
+def of_gpu(time_s: float, watts: float, joules: float, **more: object) -> dict[str, object]:
+    return {"time_s": time_s, "gpus": [{"index": 0, "power_w": watts, "energy_j": joules}], **more}
+
+
+FIRST = [of_gpu(t / 2, 120.0, 1000.0 + 60.0 * t, tick=t, **{"scheduling": "niceness 0"} if t == 0 else {}) for t in range(5)]
+
+
+@pytest.mark.parametrize("joules", [11_720.0, 335_000.0, 7.0], ids=["after a pause", "another machine", "another machine's young driver"])
+@pytest.mark.parametrize("began", [{"tick": 0, "scheduling": "niceness 0"}, {"tick": 1}], ids=["whole", "without its first sample"])
+@pytest.mark.parametrize("busy", [False, True], ids=["answers", "NVML busy at first"])
+def test_no_energy_is_counted_over_the_pause_between_two_attempts(joules: float, began: dict, busy: bool, tmp_path: Path) -> None:
+    """120 W throughout. The run's clock goes on half a second after the last sample of the attempt before; the counter elsewhere."""
+    second = [of_gpu(2.5 + t / 2, 120.0, joules + 60.0 * t, tick=began["tick"] + t) for t in range(5)]
+    second[0] |= began
+    if busy:
+        second[0]["gpus"] = [{"index": 0}]
+    file = tmp_path / "samples.jsonl"
+    file.write_text("".join(json.dumps(line) + "\n" for line in FIRST + second))
+    meter = Meter.read(file)
+    assert meter.joules(0.25, 1.75) == (pytest.approx(180.0), "counter")
+    assert meter.joules(3.25, 4.25) == (pytest.approx(120.0), "counter")
+    assert meter.joules(0.5, 3.5) is None, "over the pause"
+    assert meter.joules(2.1, 2.4) is None, "between the two"
+    assert meter.parted(0.5, 3.5)
+    assert not meter.parted(0.25, 1.75)
+
+
+def test_without_counters_the_power_of_two_attempts_is_not_joined() -> None:
+    """The trapezoid between them would take the pause's end for a slope."""
+    meter = Meter([(0.0, 100.0, None), (1.0, 100.0, None), (2.0, 700.0, None), (3.0, 700.0, None)], [0, 0, 1, 1])
+    assert meter.joules(0.0, 3.0) is None
+    assert meter.joules(1.2, 1.8) is None
+    assert meter.joules(0.5, 1.0) == (pytest.approx(50.0), "power")
+
+
+def test_a_driver_loaded_anew_costs_only_its_own_attempt_the_counter() -> None:
+    meter = Meter([(0.0, 10.0, 900.0), (1.0, 10.0, 3.0), (2.0, 10.0, 13.0), (3.0, 10.0, 500.0), (4.0, 10.0, 510.0)], [0, 0, 0, 1, 1])
+    assert meter.joules(0.5, 1.5) == (pytest.approx(10.0), "power")
+    assert meter.joules(3.2, 3.7) == (pytest.approx(5.0), "counter")
+
+
+@pytest.mark.parametrize(
+    ("samples", "attempts"),
+    [
+        ([(0, "nice"), (1, None), (3, None), (None, None)], [0, 0, 0, 0]),
+        ([(0, "nice"), (1, None), (None, None), (0, "nice"), (1, None)], [0, 0, 0, 1, 1]),
+        ([(0, "nice"), (0, "nice"), (2, None), (1, None)], [0, 1, 1, 2]),
+        ([(None, None), (None, None), (0, "nice")], [0, 0, 1]),
+    ],
+    ids=["one", "two", "their first samples alone, or lost", "an older version's first"],
+)
+def test_attempts_are_told_apart_by_their_samplers(samples: list, attempts: list[int]) -> None:
+    number = Attempts()
+    assert [number.of(tick, scheduling) for tick, scheduling in samples] == attempts

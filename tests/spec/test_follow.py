@@ -85,6 +85,15 @@ def test_the_newest_sample_has_what_the_last_two_seconds_had(tmp_path):
     assert lost == gpu(1, error="GPU is lost"), "what it said before it was lost is over"
 
 
+def test_the_first_sample_of_an_attempt_takes_nothing_from_the_attempt_before(tmp_path):
+    path = tmp_path / "samples.jsonl"
+    write(path, {"time_s": 9.8, "tick": 20, "cpu_pct": 50.0, "gpus": [gpu(ecc_corrected=3)]})
+    write(path, {"time_s": 10.0, "tick": 0, "cpu_pct": None, "gpus": [gpu(power_w=90.0)]})
+    assert last_sample(path) == {"time_s": 10.0, "tick": 0, "cpu_pct": None, "gpus": [gpu(power_w=90.0)]}
+    write(path, {"time_s": 10.5, "tick": 1, "cpu_pct": 7.0, "gpus": [gpu()]})
+    assert last_sample(path)["gpus"] == [gpu(power_w=90.0)]
+
+
 def test_xids_are_counted_once_each(tmp_path):
     (tmp_path / "result.json").write_text("{}")
     path = tmp_path / "samples.jsonl"
@@ -95,6 +104,9 @@ def test_xids_are_counted_once_each(tmp_path):
     write(path, {"time_s": 2.0, "gpus": [gpu(xids=[63])]}, {"time_s": 3.0, "gpus": [gpu()]})
     state.update()
     assert state.errors.xids == {(0, 63): 3, (1, 79): 1}
+    write(path, {"time_s": 4.0, "scheduling": "niceness 0", "gpus": [gpu(xids=[13])]}, {"time_s": 5.0, "gpus": [gpu(xids=[])]})
+    state.update()
+    assert state.errors.xids == {(0, 13): 1}, "those of the attempt before may be of another machine's GPUs"
 
 
 def test_memory_errors_are_those_that_came_during_the_run(tmp_path):

@@ -59,14 +59,14 @@ def sample(out: str, hz: float, zero_ns: int, pid: int, pid_started: float | Non
         end = stop.wait(start_s + tick / hz)
         if end == "orphaned" or (parent is None and not readings.tree.alive()):
             break
-        now_ns = time.perf_counter_ns()
+        now_ns, stamp = time.perf_counter_ns(), {"unix_s": round(time.time(), 3)}
         now_s, time_s = now_ns / 1e9, (now_ns - zero_ns) / 1e9
         if end == "told":
-            writer.add({"tick": None, "late_s": None, **readings.sample(time_s)})
+            writer.add({"tick": None, "late_s": None, **stamp, **readings.sample(time_s)})
             break
         newest = max(tick, int((now_s - start_s) * hz))
         tick, lost = newest, lost + newest - tick
-        writer.add({"tick": tick, "late_s": round(now_s - start_s - tick / hz, 6), **readings.sample(time_s), **first})
+        writer.add({"tick": tick, "late_s": round(now_s - start_s - tick / hz, 6), **stamp, **readings.sample(time_s), **first})
         tick, first = tick + 1, {}
     writer.close()
     if lost or writer.lost:

@@ -57,7 +57,7 @@ class Batches:
 
     def keep(self, state: RunState) -> int:
         """Write down what a run has to export; return how many points that is."""
-        kept = [batch for group in groups(state, instance()) if (batch := _batch(group, _moment(state))).points]
+        kept = [batch for group in groups(state, instance(state)) if (batch := _batch(group, _moment(state))).points]
         for batch in kept:
             self._write(self.folder / f"{time.time_ns():020d}-{os.getpid()}.json", batch)
         return sum(len(batch.points) for batch in kept)
@@ -135,4 +135,7 @@ def _batch(group: Group, time_s: float) -> Batch:
 def _moment(state: RunState) -> float:
     """Return the newest moment that a run's files tell of: a run exported a day later has its figures where they belong."""
     latest_s = max(state.progress_s, state.sample.get("time_s") or 0.0, (state.record.duration_s if state.record else None) or 0.0)
-    return (state.started or 0.0) + latest_s
+    zero_s, sample = state.started or 0.0, state.sample
+    if (unix_s := sample.get("unix_s")) is not None:  # a clock that was set while the run went on; a sample of an attempt before is earlier
+        zero_s = max(zero_s, unix_s - sample["time_s"])
+    return zero_s + latest_s

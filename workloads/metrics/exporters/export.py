@@ -14,6 +14,7 @@ from ncdemo.spec.base import SpecError
 from ncdemo.spec.follow import RunState
 from ncdemo.spec.job import NCDEMO_PUSHGATEWAY
 from ncdemo.spec.paths import runs_dir
+from ncdemo.spec.run_folder import RESULT_FILE
 from workloads.metrics.exporters.gateway import Gateway, Pushed, Unreachable, group_path
 from workloads.metrics.exporters.page import JOB, Group, groups
 from workloads.metrics.exporters.spool import Spool
@@ -30,8 +31,12 @@ def resolve_gateway(setting: str | None) -> str | None:
     return os.environ.get(NCDEMO_PUSHGATEWAY) or None if setting == "default" else setting
 
 
-def instance() -> str:
-    """Return this machine's name, as the label that tells the nodes of a job apart."""
+def instance(state: RunState) -> str:
+    """Return the machine that a run ran on, wherever it is exported from: the label that tells the nodes of a job apart."""
+    return (state.record and state.record.instance) or this_machine()
+
+
+def this_machine() -> str:
     return os.environ.get("NODE_NAME") or socket.gethostname()
 
 
@@ -42,7 +47,7 @@ def spool_dir() -> Path:
 def push(state: RunState, spool: Spool, within_s: float) -> bool:
     """Push a run's groups; return False when some had to be kept for later."""
     pushed = True
-    for group in groups(state, instance()):
+    for group in groups(state, instance(state)):
         # When one can't go, the next need not be waited for.
         pushed &= spool.deliver("PUT", group.key, group.text(), within_s if pushed else 0.0)
     return pushed
@@ -63,19 +68,36 @@ def export_run(folder: Path, url: str, within_s: float = 10.0, keep: int = KEEP_
 
 
 def retire_run(run: str, url: str, within_s: float = 10.0) -> tuple[int, bool]:
-    """Delete a run's groups, by its folder or its id. Return how many, and whether now (else they wait in the spool)."""
-    gateway, folder = Gateway(url), Path(run)
+    """Delete a run's groups, by its folder or its id. Return how many, and whether now (else they wait in the spool).
+
+    Raise SpecError when the gateway is down and nothing here says what it has of the run.
+    """
+    gateway = Gateway(url)
     spool = Spool(spool_dir(), gateway)
+    folder = next((path for path in (Path(run), runs_dir() / run) if (path / RESULT_FILE).is_file()), None)
+    known = _keys(folder) if folder else []
+    name = known[0]["run"] if known else Path(run).name
+    waiting = spool.keys()
     try:
         keys = [found.labels for found in gateway.groups()]
-    except Unreachable:
-        state = RunState(folder)  # without the gateway, only the folder knows what was pushed
-        state.update()
-        keys = [group.key for group in groups(state, instance())]
-    keys = [key for key in [*keys, *spool.keys()] if key.get("job") == JOB and key.get("run") == folder.name]
+    except Unreachable as error:
+        # Without the gateway, only the run's folder and what waits know what was pushed.
+        keys = known
+        if not known and not any(key.get("run") == name for key in waiting):
+            raise SpecError(
+                f"{error}, and {run} is no run's folder here nor under {runs_dir()}, so what it has of that run isn't known; "
+                "retire it once the gateway is back, or give its folder"
+            ) from None
+    keys = [key for key in [*keys, *waiting] if key.get("job") == JOB and key.get("run") == name]
     keys = list({group_path(key): key for key in keys}.values())
     gone = [spool.deliver("DELETE", key, within_s=within_s) for key in keys]
     return len(keys), all(gone)
+
+
+def _keys(folder: Path) -> list[dict[str, str]]:
+    state = RunState(folder)
+    state.update()
+    return [group.key for group in groups(state, instance(state))]
 
 
 def retire_oldest(gateway: Gateway, keep: int) -> int:
@@ -109,7 +131,7 @@ def dry_run(folder: Path) -> str:
     """Return what would be pushed, group by group."""
     state = RunState(folder)
     state.update()
-    return "\n".join(_shown(group) for group in groups(state, instance()))
+    return "\n".join(_shown(group) for group in groups(state, instance(state)))
 
 
 def _shown(group: Group) -> str:

@@ -75,10 +75,11 @@ class Page:
             self._state.update()
             return generate_latest(_Labelled(self._state)).decode()
 
-    def push(self, spool: Spool, within_s: float) -> None:
+    def push(self, spool: Spool, within_s: float) -> bool:
+        """Return False when some of it had to be kept for later."""
         with self._lock:
             self._state.update()
-            push(self._state, spool, within_s)
+            return push(self._state, spool, within_s)
 
     def keep(self, batches: Batches) -> None:
         with self._lock:
@@ -93,7 +94,7 @@ class _Labelled:
     def collect(self) -> "Iterator[Metric]":
         """Yield families, the groups' labels put on their samples; `job` and `instance` Prometheus adds itself."""
         merged: dict[str, Metric] = {}
-        for group in groups(self._state, instance()):
+        for group in groups(self._state, instance(self._state)):
             labels = {name: value for name, value in group.key.items() if name not in ("job", "instance")}
             for family in group.collect():
                 family.samples = [sample._replace(labels={**labels, **sample.labels}) for sample in family.samples]
@@ -164,7 +165,11 @@ Target = Callable[[float], object]
 
 
 def _gateway(page: Page, spool: Spool) -> Target:
-    return lambda within_s: page.push(spool, within_s)
+    def push_once(within_s: float) -> None:
+        if page.push(spool, within_s):
+            spool.send(within_s)  # what waits of other runs
+
+    return push_once
 
 
 def _azure(page: Page, connection: str, auth: Auth) -> Target:
@@ -178,14 +183,19 @@ def _azure(page: Page, connection: str, auth: Auth) -> Target:
 
 
 def _push_for_ever(target: Target, every_s: float) -> None:
+    said = ""
     while True:
         try:
             target(every_s / 2)
+            said = ""
         except Refused as error:
             LOG.warning("%s; the run pushes no more there while it runs", error)
             return
-        except OSError as error:  # a full disk under the spool: the next push may go
-            LOG.warning("%s: %s", runs_dir(), error)
+        except Exception as error:  # a full disk under the spool, a record cut in two: the next push may go
+            words = f"{type(error).__name__}: {error}"
+            if words != said:
+                LOG.warning("%s: metrics were not pushed (%s); trying again every %g s", runs_dir(), words, every_s)
+            said = words
         threading.Event().wait(every_s)
 
 

@@ -23,7 +23,9 @@ GPU = ("gpu",)
 NAMES: dict[str, Name] = {
     "ncdemo_run_info": Name("gauge", "Always 1; what the run is.", ("kind", "name", "spec_hash")),
     "ncdemo_run_status": Name("gauge", "1 for the status that the run has, 0 for the others.", ("status",)),
-    "ncdemo_run_evicted": Name("gauge", "1 once Azure announced that it takes the run's machine (of several, the first) back, else 0."),
+    "ncdemo_run_evictions_total": Name(
+        "counter", "Times that Azure announced to take the run's machine (of several, the first) back, over the attempts in its folder."
+    ),
     "ncdemo_run_started_timestamp_seconds": Name("gauge", "When the run's clock was zero."),
     "ncdemo_run_last_progress_timestamp_seconds": Name("gauge", "When the last step, evaluation or request ended (its start, before any)."),
     "ncdemo_run_last_sample_timestamp_seconds": Name("gauge", "When the hardware was last sampled."),
@@ -83,7 +85,7 @@ NAMES: dict[str, Name] = {
     "ncdemo_gpu_sm_clock_hertz": Name("gauge", "Clock of the streaming multiprocessors.", GPU),
     "ncdemo_gpu_memory_clock_hertz": Name("gauge", "Clock of the GPU's memory.", GPU),
     "ncdemo_gpu_throttled": Name("gauge", "1 while this reason keeps the GPU's clocks down, else 0.", (*GPU, "reason")),
-    "ncdemo_gpu_xid_errors_total": Name("counter", "XIDs that the driver reported since the run began.", (*GPU, "xid")),
+    "ncdemo_gpu_xid_errors_total": Name("counter", "XIDs that the driver reported since the run's newest attempt began.", (*GPU, "xid")),
     "ncdemo_gpu_ecc_corrected_errors_total": Name("counter", "Corrected memory errors since the driver was loaded.", GPU),
     "ncdemo_gpu_ecc_uncorrected_errors_total": Name("counter", "Uncorrected memory errors since the driver was loaded.", GPU),
     "ncdemo_gpu_pcie_transmit_bytes_per_second": Name("gauge", "Sent by the GPU over PCIe, seen for 20 ms.", GPU),

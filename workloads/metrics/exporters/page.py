@@ -13,7 +13,7 @@ from typing import Any
 from ncdemo.spec.follow import RunState
 from ncdemo.spec.gpu_errors import SLOWDOWNS
 from ncdemo.spec.result_bench import Cell
-from ncdemo.spec.run_folder import EVICTED_FILE
+from ncdemo.spec.run_folder import evictions
 from workloads.metrics.exporters.names import NAMES, PERCENTILES, STATUSES
 
 JOB = "ncdemo"
@@ -122,7 +122,10 @@ def groups(state: RunState, instance: str) -> list[Group]:
         return []
     key = {"job": JOB, "run": record.run_id, "instance": instance}
     run = Group(key | strategy(state))
-    engines = {engine: Group({**key, "engine": engine}) for engine in _engines(state)}
+    cells = state.measured()
+    engines = {
+        engine: Group({**key, "engine": engine}) for engine in dict.fromkeys([*(c.engine for c in cells), *state.requests, *state.engines])
+    }
     _run(run, state)
     _train(run, state)
     for engine, group in engines.items():
@@ -131,7 +134,7 @@ def groups(state: RunState, instance: str) -> list[Group]:
         said = state.engines.get(engine, {})
         for name, metric in ENGINE.items():
             group.add(metric, said.get(name), model=said.get("model"))
-        _cells(group, [cell for cell in record.bench.cells if cell.engine == engine] if record.bench else [])
+        _cells(group, [cell for cell in cells if cell.engine == engine])
     _machine(run, state.sample)
     for (gpu, xid), count in state.errors.xids.items():
         run.add("ncdemo_gpu_xid_errors_total", count, gpu=gpu, xid=xid)
@@ -164,11 +167,6 @@ def _strategy(path: Path, _written_ns: int) -> str:
         return "unknown"
 
 
-def _engines(state: RunState) -> list[str]:
-    done = [cell.engine for cell in state.record.bench.cells] if state.record and state.record.bench else []
-    return list(dict.fromkeys([*done, *state.requests, *state.engines]))
-
-
 def _run(group: Group, state: RunState) -> None:
     record, started = state.record, state.started
     assert record is not None
@@ -176,11 +174,12 @@ def _run(group: Group, state: RunState) -> None:
     group.add("ncdemo_run_info", 1, kind=record.kind, name=record.name, spec_hash=record.spec_hash)
     for status in STATUSES:
         group.add("ncdemo_run_status", record.status == status, status=status)
-    group.add("ncdemo_run_evicted", (state.folder / EVICTED_FILE).exists())
+    group.add("ncdemo_run_evictions_total", evictions(state.folder))
     group.add("ncdemo_run_started_timestamp_seconds", started)
     group.add("ncdemo_run_last_progress_timestamp_seconds", started + state.progress_s)
     if state.sample:
-        group.add("ncdemo_run_last_sample_timestamp_seconds", started + state.sample["time_s"])
+        unix_s = state.sample.get("unix_s")
+        group.add("ncdemo_run_last_sample_timestamp_seconds", started + state.sample["time_s"] if unix_s is None else unix_s)
     group.add("ncdemo_run_duration_seconds", record.duration_s)
 
 
