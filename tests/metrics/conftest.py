@@ -131,10 +131,16 @@ for line in sys.stdin:
 
 
 @pytest.fixture(scope="session")
-def tracking(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tracking]:
+def servers() -> Any:
+    """How the cluster starts its MLflow server."""
+    return _load("mlflow_server")
+
+
+@pytest.fixture(scope="session")
+def tracking(tmp_path_factory: pytest.TempPathFactory, servers: Any) -> Iterator[Tracking]:
     """One store for the session, as a server takes ten seconds to start."""
     folder = tmp_path_factory.mktemp("mlflow")
-    servers, azurite = _load("mlflow_server"), _load("azurite")
+    azurite = _load("azurite")
     with ExitStack() as ends:
         if servers.installed():
             service = ends.enter_context(azurite.Azurite(folder.with_name(f"{folder.name}-blobs"))) if azurite.find() else None

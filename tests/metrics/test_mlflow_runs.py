@@ -249,3 +249,31 @@ log_model(Path(sys.argv[1]), sys.argv[2], "id", "adapter")
             said = process.communicate(timeout=20)[1]
     assert time.monotonic() - began_s < 3
     assert "not all weights were logged: it was stopped; check that address, then: ncdemo metrics export" in said
+
+
+def test_a_run_can_be_logged_later_by_command(tracking, folder: Path) -> None:
+    """Where its spec says: the server was down when it ended."""
+    attempt(folder, 1, 1, "finished")
+    (folder / "spec.yaml").write_text(dump_spec(TrainSpec.model_validate({"telemetry": {"mlflow_uri": tracking.uri}})))
+    (folder / "adapter").mkdir()
+    (folder / "adapter" / "a.bin").write_bytes(b"weights")
+    command = [sys.executable, "-m", "ncdemo", "metrics", "export", str(folder), "--mlflow"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    (run,) = tracking.read(folder.name)
+    assert (done.returncode, done.stdout) == (0, f"{run['info']['run_id']}\n"), done.stderr
+    assert run["artifacts"]["model/adapter/a.bin"] == "weights"
+    done = subprocess.run([*command, "http://127.0.0.1:9"], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert f"then: ncdemo metrics export {folder} --mlflow http://127.0.0.1:9" in done.stderr
+    done = subprocess.run([*command, "--dry-run"], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "--mlflow goes alone" in done.stderr
+
+
+def test_the_clusters_server_tells_its_makers_nothing(servers) -> None:
+    """Asked of the MLflow that is installed, without what pytest and CI set, which would switch it off too."""
+    code = "from mlflow.telemetry.utils import is_telemetry_disabled as off; print(off())"
+    plain = {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/")}
+    said = [subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, env=env).stdout
+            for env in (plain, plain | {"MLFLOW_DISABLE_TELEMETRY": servers.rendered()[1]["MLFLOW_DISABLE_TELEMETRY"]})]  # fmt: skip
+    assert said == ["False\n", "True\n"]
