@@ -17,10 +17,10 @@ test-unsloth:
 	@scripts/setup_env.sh --extra train --extra demo --extra unsloth --venv .venv-unsloth
 	@.venv-unsloth/bin/python -m pytest tests/training/test_unsloth.py
 
-# So has MLflow's server; CI runs it after `make test`.
+# So has MLflow's server, also as the cluster starts it, on a blob service where Azurite is; CI runs it after `make test`.
 test-ui:
 	@scripts/setup_env.sh --extra mlflow --venv .venv-mlflow
-	@.venv-mlflow/bin/python -m pytest tests/cli/test_ui.py
+	@.venv-mlflow/bin/python -m pytest tests/cli/test_ui.py tests/metrics/test_mlflow_runs.py
 
 # SGLang's real engine and server without a GPU: an environment of its own, 3 GB; four to six minutes on two cores.
 test-sglang: setup

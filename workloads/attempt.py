@@ -44,7 +44,7 @@ def read_record(folder: Path) -> RunRecord | None:
 def begin(folder: Path, spec: TrainSpec | BenchSpec) -> None:
     """Make the run directory.
 
-    Of an attempt before, log, weights and checkpoints stay, samples, the count of evictions, and the finished cells of a benchmark.
+    Of an attempt before, its key, log, weights and checkpoints stay, samples, the count of evictions, and the finished cells of a benchmark.
     """
     folder.mkdir(parents=True, exist_ok=True)
     before = read_record(folder)
@@ -84,14 +84,16 @@ def last_error(log: Path, since: int) -> str | None:
     return next((line.removeprefix("Error: ") for line in reversed(lines) if line.startswith("Error: ")), None)
 
 
-def settle(folder: Path, spec: TrainSpec | BenchSpec, stopped: bool, how: str, error: str | None) -> None:
-    """Close the record of a workload that couldn't, e.g. because it ran out of memory and was killed."""
+def settle(folder: Path, spec: TrainSpec | BenchSpec, stopped: bool, how: str, error: str | None) -> bool:
+    """Close the record of a workload that couldn't, e.g. because it ran out of memory and was killed; say whether that was so."""
     if not (folder / "result.json").exists():
         Run(folder, spec)
     record = read_record(folder)
-    if record and record.status == "running":
-        ended = {
-            "status": "interrupted" if stopped else "failed",
-            "reason": error or f"the workload {how} before it could say why; log.txt has its last words",
-        }
-        write_json(folder / "result.json", record.model_copy(update=ended).model_dump(mode="json"))
+    if record is None or record.status != "running":
+        return False
+    ended = {
+        "status": "interrupted" if stopped else "failed",
+        "reason": error or f"the workload {how} before it could say why; log.txt has its last words",
+    }
+    write_json(folder / "result.json", record.model_copy(update=ended).model_dump(mode="json"))
+    return True

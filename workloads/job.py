@@ -39,15 +39,17 @@ from ncdemo.spec.run_folder import EXIT_FILE, node_folder, note_eviction
 from ncdemo.spec.train import TrainSpec
 from workloads.attempt import begin, finished, last_error, noted_codes, read_record, settle
 from workloads.child import Child, Stop
-from workloads.metrics.exporters.end import push_end
 from workloads.preemption import watch
 from workloads.run import LOG_FORMAT
 from workloads.storage import Storage
+from workloads.tell import Telling
 from workloads.upload import Mirror
 
 LOG = logging.getLogger("ncdemo.job")
 UPLOAD_S = 5.0
-"""Of the time to stop in, kept for the evidence."""
+"""Of the time to stop in, kept for the evidence, and to tell of the end."""
+TELL_S, TELL_STOPPED_S = 60.0, 10.0
+"""MLflow's time to take the end of a workload that was killed: by itself, or when the job is being stopped."""
 
 
 def main(ready: Callable[[TrainSpec | BenchSpec], None] | None = None, prog: str = "python -m workloads.job") -> int:
@@ -84,8 +86,11 @@ def _job(job: str, spec: TrainSpec | BenchSpec, node: Node, storage: Storage | N
     mirror = Mirror(folder, storage) if storage else None
     if mirror:
         mirror.start()
-    code = EXIT_DONE if done else _run(folder, spec, node, stop, STOP_S - (UPLOAD_S if mirror else 0))
-    if mirror and not mirror.finish(stop) and code == EXIT_DONE:
+    code, telling = (EXIT_DONE, None) if done else _run(folder, spec, node, stop, STOP_S - (UPLOAD_S if mirror else 0))
+    whole = mirror.finish(stop) if mirror else True
+    if telling:
+        telling.wait(stop, STOP_S)
+    if not whole and code == EXIT_DONE:
         return EXIT_FAILED if stop.since is None else EXIT_INTERRUPTED
     return code
 
@@ -99,8 +104,11 @@ def _preempted(folder: Path, stop: Stop, name: str) -> None:
     stop.ask(name)
 
 
-def _run(folder: Path, spec: TrainSpec | BenchSpec, node: Node, stop: Stop, patience_s: float) -> int:
-    """Run the workload of this node to its end, and see that the record says how it ended; return the job's exit code."""
+def _run(folder: Path, spec: TrainSpec | BenchSpec, node: Node, stop: Stop, patience_s: float) -> tuple[int, Telling | None]:
+    """Run the workload of this node to its end, and see that the record says how it ended.
+
+    Return the job's exit code, and what tells others of an end that the workload couldn't tell of itself.
+    """
     command = workload_command(spec, folder, sys.executable, nodes=node.nodes, node_rank=node.rank, master_addr=node.master_addr)
     env = {**os.environ, **workload_env(spec, nodes=node.nodes), NCDEMO_EXIT_FILE: str(folder / EXIT_FILE), "PYTHONUNBUFFERED": "1"}
     LOG.info("node %d of %d starts %s", node.rank, node.nodes, " ".join(command))
@@ -113,15 +121,17 @@ def _run(folder: Path, spec: TrainSpec | BenchSpec, node: Node, stop: Stop, pati
         how += f" after {stop.name}"
     LOG.info("node %d %s", node.rank, how)
     stopped = stop.since is not None or WORKLOAD_INTERRUPTED in codes
-    if node.rank == 0:
-        settle(folder, spec, stopped, how, last_error(log, said))
-        if code != 0 and not stopped:
-            push_end(folder, spec.telemetry)  # a workload that was killed could not say that it failed
+    telling = None
+    # One that was killed while it told of its end has a record and a negative code.
+    if node.rank == 0 and (settle(folder, spec, stopped, how, last_error(log, said)) or code < 0):
+        telling = Telling(folder, spec.telemetry, TELL_STOPPED_S if stopped else TELL_S)
+        if not stopped:
+            telling.wait(stop, STOP_S)  # before the last copy, which then has what it said; a job that is stopped has no time for that
     if code == 0:
-        return EXIT_DONE
+        return EXIT_DONE, telling
     if EXIT_BAD_SPEC in codes:
-        return EXIT_BAD_SPEC
-    return EXIT_INTERRUPTED if stopped else EXIT_FAILED
+        return EXIT_BAD_SPEC, telling
+    return EXIT_INTERRUPTED if stopped else EXIT_FAILED, telling
 
 
 def leave(status: int) -> NoReturn:

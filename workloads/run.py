@@ -31,7 +31,8 @@ from workloads.metrics.environment import environment
 from workloads.metrics.exporters.end import push_end
 from workloads.metrics.exporters.export import this_machine
 from workloads.metrics.exporters.live import live
-from workloads.metrics.mlflow_log import log_run, resolve_uri
+from workloads.metrics.mlflow_key import note_key
+from workloads.metrics.mlflow_log import log_model, log_run, resolve_uri
 from workloads.metrics.sampler import Sampler
 from workloads.stop import Interrupted, StopRequest
 
@@ -59,6 +60,7 @@ class Run:
             instance=this_machine(),
         )
         folder.mkdir(parents=True, exist_ok=True)
+        note_key(folder)
         self._write_result()
 
     def now(self) -> float:
@@ -105,7 +107,11 @@ def open_run(folder: Path, spec: TrainSpec | BenchSpec, *, stop: StopRequest | N
         push_end(folder, spec.telemetry, finished=finished)
         uri = resolve_uri(spec.telemetry.mlflow_uri, runs_dir())
         if uri:
-            log_run(folder, uri, timeout_s=120.0 if finished else 10.0)  # a run that is being stopped has no time for a slow server
+            logged = log_run(
+                folder, uri, timeout_s=120.0 if finished else 10.0
+            )  # a run that is being stopped has no time for a slow server
+            if finished and logged:
+                log_model(folder, uri, logged, spec.telemetry.mlflow_model)
 
 
 def write_json(path: Path, value: Any) -> None:

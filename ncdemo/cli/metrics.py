@@ -1,4 +1,4 @@
-"""`ncdemo metrics`: a run's figures in Prometheus, through a Pushgateway, or in Azure Monitor."""
+"""`ncdemo metrics`: a run's figures in Prometheus, through a Pushgateway, in Azure Monitor, or a run in MLflow."""
 
 from pathlib import Path
 
@@ -7,6 +7,8 @@ import click
 from ncdemo.cli.options import call
 
 MODULE = "workloads.metrics.exporters"
+MLFLOW_MODULE = "workloads.metrics.mlflow_log"
+THE_SPECS = "the spec's"
 
 
 def _gateway(function: click.decorators.FC) -> click.decorators.FC:
@@ -26,16 +28,26 @@ def _to(gateway: str | None, azure_monitor: str | None = None) -> tuple[str, ...
 
 @click.group("metrics")
 def command() -> None:
-    """Push a run's figures to a Prometheus Pushgateway or Azure Monitor, or take them away."""
+    """Push a run's figures to a Prometheus Pushgateway, Azure Monitor or MLflow, or take them away."""
 
 
 @command.command()
 @click.argument("run", type=click.Path(path_type=Path))
 @_gateway
 @_azure
+@click.option("--mlflow", metavar="[URI]", is_flag=False, flag_value=THE_SPECS,
+              help="All of the run to MLflow instead: URI, or where its spec says.")  # fmt: skip
 @click.option("--dry-run", is_flag=True, help="Print what would be pushed; push nothing.")
-def export(run: Path, gateway: str | None, azure_monitor: str | None, dry_run: bool) -> None:
-    """Push a run's last sample and its figures. While nobody takes them they wait on disk (exit 75)."""
+def export(run: Path, gateway: str | None, azure_monitor: str | None, mlflow: str | None, dry_run: bool) -> None:
+    """Push a run's last sample and its figures. While nobody takes them they wait on disk (exit 75).
+
+    To MLflow go its spec, metrics of every step, files and weights, whenever that is; a run that is there already is updated.
+    """
+    if mlflow:
+        if gateway or azure_monitor or dry_run:
+            raise click.UsageError("--mlflow goes alone: it takes neither --gateway nor --azure-monitor, and has no --dry-run.")
+        call(MLFLOW_MODULE, str(run), *(() if mlflow == THE_SPECS else ("--uri", mlflow)))
+        return
     call(MODULE, "export", str(run), *_to(gateway, azure_monitor), *(("--dry-run",) if dry_run else ()))
 
 

@@ -150,7 +150,12 @@ def mlflow(image: pulumi.Input[str], account: pulumi.Input[str] | None) -> dict[
     return {
         "image": image,
         "command": [*command, "--artifacts-destination", blob if blob is not None else f"{DATA}/artifacts"],
-        "env": [{"name": "HOME", "value": "/tmp"}],
+        # What is uploaded lies on the disk until Blob has it: /tmp is small, and a pod that outgrows it is evicted.
+        "env": [
+            {"name": "HOME", "value": "/tmp"},
+            {"name": "TMPDIR", "value": DATA},
+            {"name": "MLFLOW_DISABLE_TELEMETRY", "value": "true"},  # its usage statistics would go to its makers
+        ],
         "readinessProbe": m.http_probe("/health", MLFLOW_PORT, periodSeconds=10, failureThreshold=6),
         "livenessProbe": m.http_probe("/health", MLFLOW_PORT, initialDelaySeconds=60, periodSeconds=30, failureThreshold=5),
         "resources": m.sized("500m", "2Gi"),

@@ -54,6 +54,8 @@ class Telemetry(Spec):
     """Hardware samples per second; 0 takes none."""
     mlflow_uri: NonEmpty | None = "default"
     """MLflow tracking URI. `default`: MLFLOW_TRACKING_URI, else an SQLite file beside the runs. null: no MLflow."""
+    mlflow_model: Literal["none", "adapter", "all"] = "adapter"
+    """What a finished training run leaves in MLflow of its weights: the LoRA `adapter`, or `all`, with model/ of many GB; `none` of them."""
     pushgateway: NonEmpty | None = "default"
     """URL of a Prometheus Pushgateway that gets the run's metrics. `default`: NCDEMO_PUSHGATEWAY, else none. null: none."""
     push_every_s: float = Field(default=15.0, ge=1, le=3600)

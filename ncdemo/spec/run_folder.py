@@ -18,6 +18,8 @@ from pathlib import Path
 RESULT_FILE = "result.json"
 LOG_FILE = "log.txt"
 SPEC = "spec.yaml"
+KEY_FILE = "run.key"
+"""What tells this run from any other in MLflow, over its attempts."""
 ENGINES_FILE = "engines.jsonl"
 EXIT_FILE = ".exit"
 """Exit codes of ranks that failed, one a line; see NCDEMO_EXIT_FILE."""

@@ -59,7 +59,8 @@ def test_a_benchmark_from_start_to_copy_and_never_twice(jobs, held: Callable) ->
     assert code == 0, said
     assert jobs.result()["status"] == "finished"
     assert held(jobs.copy) == held(jobs.folder)
-    assert set(held(jobs.copy)) == {"spec.yaml", "environment.json", "result.json", "cells.jsonl", "requests.jsonl", "log.txt"}
+    records = {"environment.json", "result.json", "cells.jsonl", "requests.jsonl"}
+    assert set(held(jobs.copy)) == {"spec.yaml", "run.key", "log.txt", *records}
     log = (jobs.folder / "log.txt").read_text()
     assert "ncdemo.bench: echo" in log, "the workload's own words"
     assert "ncdemo.bench: echo" in said

@@ -87,6 +87,13 @@ def test_redaction_keeps_what_is_no_secret():
     assert redact_arguments(kept) == kept
     assert redact("postgresql://me:pw@host/db") == "postgresql://***@host/db"
     assert redact("https://x.blob/y?sv=1&sig=a%2Fb&se=2") == "https://x.blob/y?sv=1&sig=***&se=2"
+    assert (
+        redact('{"a":"http://host","by":"x@y","b":"https://h/?sig=a","n":1}')
+        == '{"a":"http://host","by":"x@y","b":"https://h/?sig=***","n":1}'
+    )
+    assert redact("hf_" + "aB3" * 8 + " of hf_hub_download") == "*** of hf_hub_download"
+    assert redact("Authorization: Bearer abc.def-ghi_jkl/mno= x") == "Authorization: Bearer *** x"
+    assert redact("the Bearer of bad news") == "the Bearer of bad news"
     assert redact_arguments(["--sas-token=x", "storage.sas=x", "--password", "x", "y"]) == [
         *("--sas-token=***", "storage.sas=***", "--password", "***", "y")
     ]

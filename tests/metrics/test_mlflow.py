@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+import shlex
 import socket
 import subprocess
 import sys
@@ -91,7 +92,7 @@ def test_sqlite_round_trip_is_idempotent(run_dir, tmp_path, monkeypatch):
     assert data["params"]["telemetry.mlflow_uri"] == "http://***@host"
     assert data["tags"]["reason"] == "out of memory; lower micro_batch_size"
     assert data["tags"]["git_commit"] == "feed"
-    assert set(artifacts) == {"result.json", "spec.yaml", "environment.json"}
+    assert set(artifacts) == {"result.json", "spec.yaml", "environment.json", "steps.jsonl", "evals.jsonl"}
     assert "canary" not in read
     assert sorted(path.name for path in tmp_path.iterdir()) == ["runs"], "nothing beside the runs"
 
@@ -125,7 +126,7 @@ def test_a_real_benchmark_arrives_cell_by_cell(tmp_path):
     assert data["tags"]["prompt_hash"] == record.bench.prompt_hash
     assert data["tags"]["engine.echo"] == record.bench.engine_versions["echo"]
     assert any(key.startswith("bench/load_time_s/echo") for key in histories)
-    assert sorted(artifacts) == ["environment.json", "result.json", "spec.yaml"]
+    assert sorted(artifacts) == ["cells.jsonl", "environment.json", "result.json", "spec.yaml"]
 
 
 @pytest.mark.skipif(importlib.util.find_spec("sqlalchemy") is not None, reason="sqlalchemy is there")
@@ -140,7 +141,7 @@ def test_a_server_that_is_gone_is_one_line(run_dir, caplog):
     assert line.startswith(
         f"MLflow at http://***@127.0.0.1:9: {run_dir} was not exported: the server does not answer (Connection refused); "
     )
-    assert line.endswith(f"check that address, then: python -m workloads.metrics.mlflow_log {run_dir} --uri http://***@127.0.0.1:9")
+    assert line.endswith(f"check that address, then: ncdemo metrics export {shlex.quote(str(run_dir))} --mlflow http://***@127.0.0.1:9")
 
 
 def test_a_server_that_never_answers_is_bounded(run_dir, caplog):

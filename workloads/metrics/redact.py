@@ -12,9 +12,10 @@ SECRET_NAME = re.compile(
 
 
 def redact(text: str) -> str:
-    """Return `text` without what stands between :// and @ in an address, or after sig= and such in its query."""
-    text = re.sub(r"://[^/@\s]+@", "://***@", text)
-    return re.sub(r"([?&;](?:sig|code|token|key|password|AccountKey|SharedAccessKey)=)[^&;\s]+", r"\1***", text, flags=re.IGNORECASE)
+    """Return `text` without what stands between :// and @ in an address, after sig= and such in its query, or after Bearer, and hub tokens."""
+    text = re.sub(r"\b(?:hf_\w{16,}|(?<=Bearer )[\w.~+/-]{16,}=*)", "***", text)
+    text = re.sub(r"://[^/@\s\"]+@", "://***@", text)
+    return re.sub(r"([?&;](?:sig|code|token|key|password|AccountKey|SharedAccessKey)=)[^&;\s\"]+", r"\1***", text, flags=re.IGNORECASE)
 
 
 def redact_arguments(arguments: list[str]) -> list[str]:
