@@ -25,6 +25,8 @@ def flags(cell: Cell) -> list[str]:
     if cell.equal_output_tokens is False:
         of = "" if cell.asked_output_tokens is None else f": {cell.output_tokens} instead of {cell.asked_output_tokens}"
         found.append(f"output tokens differ from what was asked for{of}")
+    if cell.tokens_from_text:
+        found.append(f"the server told no token counts for {cell.tokens_from_text} answers: their tokens were counted from the text")
     if cell.equal_prompt_tokens is False:
         found.append("the server counted other prompt tokens than it was sent")
     found += _by_its_own_count(cell)

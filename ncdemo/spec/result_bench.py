@@ -4,6 +4,8 @@ from typing import Literal
 
 from ncdemo.spec.record import Record
 
+TokensFrom = Literal["engine", "token_ids", "usage", "text"]
+
 
 class RequestRecord(Record):
     """One inference request: raw stamps first (seconds since the clock zero of the run), then what follows from them."""
@@ -26,13 +28,22 @@ class RequestRecord(Record):
     """As we counted them."""
     server_prompt_tokens: int | None = None
     """As the server counted them (None: it did not, or the engine has no server)."""
-    output_tokens: int
+    output_tokens: int | None
+    """None: neither the server nor a tokenizer counted them."""
+    output_tokens_from: TokensFrom | None = None
+    """Who counted them: the engine in our process, token ids in the answer, the server's usage, or the model's own tokenizer from the
+    text, as the server told nothing (None: nobody, or a run of an older version)."""
+    finish_reason: str | None = None
+    """As the server said."""
+    http_status: int | None = None
     scheduled_s: float
     sent_s: float
     chunk_s: list[float]
     """Arrival of each chunk that carries tokens."""
     chunk_tokens: list[int] | None
-    """Tokens in each of those chunks; None where the server counts them otherwise."""
+    """Tokens in each of those chunks; None where the server counts them otherwise or not at all."""
+    chunk_tokens_from: Literal["engine", "token_ids", "usage", "one_each", "unknown"] | None = None
+    """How they are known; `unknown`: the server's count is not that of its chunks; `one_each`: it told none. None: an older version."""
     token_ids: list[int] | None = None
     """Output token ids, where the engine tells them."""
     text: str | None = None
@@ -162,6 +173,8 @@ class Cell(Record):
     window_s: float | None = None
     """First send to last token, or to the last send where all that were sent later failed."""
     output_tokens: int | None = None
+    tokens_from_text: int | None = None
+    """Answers whose tokens the model's own tokenizer counted from the text, as the server told none (None: an older version)."""
     output_tokens_per_s: float | None = None
     """Output tokens of the window / window."""
     steady_s: float | None = None
