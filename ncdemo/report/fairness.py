@@ -34,7 +34,8 @@ def flags(cell: Cell) -> list[str]:
         found.append(f"only {cell.token_agreement * 100:.1f} % of tokens agree with the first engine")
     if cell.client and cell.client.headroom is not None and cell.client.headroom < HEADROOM_FLOOR:
         found.append(
-            f"the load generator itself was at {(1 - cell.client.headroom) * 100:.0f} % of what it can do: it may be what was measured"
+            f"the load generator itself was at {(1 - cell.client.headroom) * 100:.0f} % of what it can do: it may be what was measured; "
+            f"set client_processes above {cell.client.processes}, or run it where it has more cores"
         )
     if cell.gates and cell.gates.prefix_cache == "unknown":
         found.append("whether a prefix cache answered is not known")

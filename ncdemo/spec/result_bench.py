@@ -99,6 +99,8 @@ class Client(Record):
     """What it can handle, measured against a server that answers as fast as it can, on this machine."""
     headroom: float | None = None
     """1 - the larger of events_per_s / ceiling_events_per_s and cpu_share; below 0.5 the cell is flagged."""
+    headroom_of_one: float | None = None
+    """That of the same load with one process, which was measured first and thrown away as one had too little (None: it had enough)."""
     max_lateness_s: float
     """The latest send, behind its schedule."""
 
@@ -299,5 +301,8 @@ class BenchResult(Record):
     prompt_rows: PromptRows | None = None
     """First model's; None for prompts that were synthesised."""
     engine_versions: dict[str, str]
+    """As installed here; of an endpoint of others what it says at /version, else 'unknown'."""
+    server_args: dict[str, list[str]] = {}
+    """By engine: what was appended to its server's command."""
     load_time_s: dict[str, float]
     """Per 'engine model': start of the engine's process until it could answer."""

@@ -25,7 +25,7 @@ SPEC = {
 
 class Swept:
     def __init__(self, folder: Path, done: subprocess.CompletedProcess) -> None:
-        self.folder, self.code, self.said = folder, done.returncode, done.stderr
+        self.folder, self.code, self.said, self.told = folder, done.returncode, done.stderr, done.stdout
         self.record = RunRecord.model_validate_json((folder / "result.json").read_text())
         self.cells: list[Cell] = self.record.bench.cells if self.record.bench else []
         lines = (folder / "requests.jsonl").read_text().splitlines() if (folder / "requests.jsonl").exists() else []

@@ -24,6 +24,7 @@ from workloads.inference.ledger import Ledger
 from workloads.inference.metrics import agreement, attained_low, cell, exact_match, request_record, unmeasured
 from workloads.inference.prompts import PromptTooLong
 from workloads.inference.search import Hunt
+from workloads.inference.servers.command import served_versions
 from workloads.inference.stage import Stage, precision
 from workloads.inference.subject import Failed
 from workloads.run import Run, progress
@@ -51,7 +52,7 @@ class Sweep:
             log.info("going on: %d of %d cells are finished", len(self._ledger.done), len(self._plan))
         for plan in self._plan:  # before any engine is loaded: a prompt file that isn't there ends the run here
             self._what(plan)
-        with Stage(self._spec, self._run.folder, self._run.zero_ns) as stage:
+        with Stage(self._spec, self._run.folder, self._run.zero_ns, self._within) as stage:
             self._progress()
             self._run.bench = self._result(stage)
             for plan in self._plan:
@@ -195,6 +196,7 @@ class Sweep:
 
     def _result(self, stage: Stage, meter: Meter | None = None) -> BenchResult:
         """Sum up what is measured so far, so that an interrupted benchmark keeps its cells."""
+        said = served_versions(self._run.folder)
         first = next((what for what in self._asked.values() if isinstance(what, Asked)), None)
         return BenchResult(
             cells=[with_energy(entry.cell, meter) if meter else entry.cell for entry in self._ledger.entries],
@@ -202,9 +204,14 @@ class Sweep:
             prompt_tokens=sum(len(p.token_ids) for p in first.prompts) if first else 0,
             prompt_hash=first.hash if first else "",
             prompt_rows=first.rows if first else None,
-            engine_versions={engine: engine_version(engine) or "not installed" for engine in self._spec.engines},
+            engine_versions={e: said.get(e) or engine_version(e) or "not installed" for e in self._spec.engines},
+            server_args={engine: list(words) for engine, words in self._spec.server_args.items()},
             load_time_s=dict(stage.load_time_s),
         )
+
+    def _within(self, ended: int, requests: int) -> None:
+        """Tell how far the cell is that is measured: its share of one."""
+        progress("bench", len(self._ledger.done) + ended / requests, len(self._plan), requests=ended)
 
     def _progress(self, **figures: float) -> None:
         progress("bench", len(self._ledger.done), len(self._plan), **figures)
