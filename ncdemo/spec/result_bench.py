@@ -152,6 +152,8 @@ class Cell(Record):
     model: str
     variant: str | None = None
     """Precision and tensor parallel size, where the sweep has several."""
+    tensor_parallel_size: int | None = None
+    """GPUs that share each layer; None in results of an older version."""
     setting: str | None = None
     """Load and lengths in words; None in results of an older version."""
     lengths: str | None = None

@@ -105,7 +105,8 @@ def test_a_repeat_without_any_goodput_is_not_left_out() -> None:
         ({"token_agreement": 0.5}, "b, repeat 0: only 50.0 % of tokens agree with the first engine"),
         (
             {"client": Client(processes=1, cpu_share=0.9, events_per_s=1, headroom=0.1, max_lateness_s=0)},
-            "b, repeat 0: the load generator itself was at 90 % of what it can do: it may be what was measured",
+            "b, repeat 0: the load generator itself was at 90 % of what it can do: it may be what was measured; "
+            "set client_processes above 1, or run it where it has more cores",
         ),
     ],
 )

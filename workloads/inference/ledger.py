@@ -100,6 +100,7 @@ def disk_full(cell: Cell) -> Cell:
     """Return the cell as a failure: its numbers have no records to prove them."""
     return Cell(
         engine=cell.engine, model=cell.model, variant=cell.variant, setting=cell.setting, lengths=cell.lengths,
+        tensor_parallel_size=cell.tensor_parallel_size,
         concurrency=cell.concurrency, rate_rps=cell.rate_rps,
         searched=cell.searched, repeat=cell.repeat, requests=cell.requests, failed=cell.requests, failure="disk_full",
         error="no space left for its requests; free some, or set telemetry and prompts.count lower",

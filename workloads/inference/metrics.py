@@ -144,7 +144,7 @@ def unmeasured(plan: PlannedCell, requests: int, failure: str, error: str) -> Ce
     """Return the record of a cell without answers: a classified failure and no number."""
     return Cell(
         engine=plan.subject.engine, model=plan.subject.model.shown, variant=plan.subject.variant, setting=plan.setting,
-        lengths=plan.lengths.shown if plan.lengths else None,
+        tensor_parallel_size=plan.subject.tensor_parallel, lengths=plan.lengths.shown if plan.lengths else None,
         concurrency=plan.load.concurrency, rate_rps=plan.load.rate_rps, searched=plan.load.search, repeat=plan.repeat,
         requests=requests, failed=requests, failure=failure, error=error,
     )  # fmt: skip
