@@ -2,7 +2,7 @@
 
 from pydantic import BaseModel
 
-from ncdemo.spec import result, result_bench
+from ncdemo.spec import ledger, result, result_bench
 from ncdemo.spec.allowed import Schema
 from scripts.reference.markdown import anchor, page, table
 
@@ -13,7 +13,7 @@ RECORDS = {
     "requests.jsonl": result_bench.RequestRecord,
     "engines.jsonl": result_bench.EngineSample,
     "samples.jsonl": result.Sample,
-    "cells.jsonl": result_bench.LedgerEntry,
+    "cells.jsonl": ledger.LedgerEntry,
 }
 
 
@@ -27,14 +27,14 @@ def results_page() -> str:
     )
     files = table(("file", "of each line, or the whole"), [(f"`{file}`", record_link(model)) for file, model in RECORDS.items()])
     found: dict[str, Schema] = {}
-    for model in (*RECORDS.values(), result_bench.LedgerHead):
+    for model in (*RECORDS.values(), ledger.LedgerHead):
         schema = model.model_json_schema()
         found |= {model.__name__: schema, **schema.get("$defs", {})}
     return page("Results", intro, f"Schema version {result.SCHEMA_VERSION}.", files, *(record(name, found[name]) for name in found))
 
 
 def record_link(model: type[BaseModel]) -> str:
-    first = f"[{result_bench.LedgerHead.__name__}]({anchor('LedgerHead')}) first, then " if model is result_bench.LedgerEntry else ""
+    first = f"[{ledger.LedgerHead.__name__}]({anchor('LedgerHead')}) first, then " if model is ledger.LedgerEntry else ""
     return f"{first}[{model.__name__}]({anchor(model.__name__)})"
 
 

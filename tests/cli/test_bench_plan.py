@@ -7,7 +7,8 @@ import pytest
 
 from ncdemo.cli.bench_plan import earlier, plan_text
 from ncdemo.spec import BenchSpec, SpecError
-from ncdemo.spec.result_bench import Cell, LedgerEntry, LedgerHead
+from ncdemo.spec.ledger import LedgerEntry, LedgerHead
+from ncdemo.spec.result_bench import Cell
 from ncdemo.spec.sweep import cells
 
 UNKNOWN = "# how long closed loops, loading and searches take isn't known: no earlier run of this very spec is here"

@@ -8,8 +8,8 @@ import pytest
 from ncdemo.report.compare import compare, read_side, table
 from ncdemo.report.export import rows
 from ncdemo.spec import SpecError
+from ncdemo.spec.ledger import LedgerEntry, LedgerHead
 from ncdemo.spec.result import RunRecord
-from ncdemo.spec.result_bench import LedgerEntry, LedgerHead
 
 GPU = {
     "gpus": [{"name": "NVIDIA H100 NVL"}, {"name": "NVIDIA H100 NVL"}],

@@ -15,8 +15,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from ncdemo.spec.base import SpecError
-from ncdemo.spec.ledger import CELLS_FILE, read_ledger
-from ncdemo.spec.result_bench import Cell, LedgerEntry, LedgerHead, RequestRecord
+from ncdemo.spec.ledger import CELLS_FILE, LedgerEntry, LedgerHead, read_ledger
+from ncdemo.spec.result_bench import Cell, RequestRecord
 
 REQUESTS_FILE = "requests.jsonl"
 RESERVE_FILE = ".reserve"

@@ -132,12 +132,14 @@ def attained_low(measured: Cell, confidence: float) -> float | None:
 def meets(record: RequestRecord, slo: Slo) -> bool:
     """Say whether a request surely met every objective; a failure did not.
 
+    In an open loop the first token is due since the request was: who waits for a late client or in a queue before it waits too.
     Where it isn't known how many tokens each chunk had, each after the first had one at least, so TPOT is at most their mean gap.
     """
     tpot_s = record.tpot_s
     if tpot_s is None and record.chunk_tokens is None and len(record.chunk_s) > 1:
         tpot_s = (record.chunk_s[-1] - record.chunk_s[0]) / (len(record.chunk_s) - 1)
-    return record.ttft_s is not None and record.ttft_s <= slo.ttft_s and (tpot_s is None or tpot_s <= slo.tpot_s)
+    ttft_s = record.ttft_from_schedule_s if record.concurrency is None else record.ttft_s
+    return ttft_s is not None and ttft_s <= slo.ttft_s and (tpot_s is None or tpot_s <= slo.tpot_s)
 
 
 def unmeasured(plan: PlannedCell, requests: int, failure: str, error: str) -> Cell:
