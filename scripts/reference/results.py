@@ -21,7 +21,8 @@ def results_page() -> str:
     """Return what each file of a run directory holds."""
     intro = (
         "A run is a folder with the files below, and `spec.yaml` (the resolved spec), `environment.json` (hardware, versions, source), "
-        "`log.txt` and, after training, `model/`. A `.jsonl` file has one JSON object per line. Units are in the names: `_s` seconds, "
+        "`log.txt`, `servers/<subject>/` with each server's `command.json` and `server.log`, and, after training, `model/`. "
+        "A `.jsonl` file has one JSON object per line. Units are in the names: `_s` seconds, "
         "`_bytes` bytes, `_pct` 0 to 100, `_hz` hertz, `_w` watts, `_j` joules, `_rps` requests per second. What was not measured is "
         "`null`, never 0. Formulas: [measurement](../measurement.md)."
     )
