@@ -14,13 +14,15 @@ from pathlib import Path
 from statistics import fmean, variance
 
 from ncdemo.report.fairness import CONFIDENCE, MIN_REPEATS, flags
+from ncdemo.report.measured import read_measured
 from ncdemo.report.show import said
 from ncdemo.spec.base import SpecError
-from ncdemo.spec.result import RunRecord
 from ncdemo.spec.result_bench import Cell, Gates
 
 HIGHER = ("output_tokens_per_s", "steady_output_tokens_per_s", "requests_per_s", "goodput_rps")
-LOWER = ("ttft_s", "tpot_s", "itl_s", "e2e_s")
+FROM_SCHEDULE = "ttft_from_schedule_s"
+"""Of open loops alone: a closed loop has no schedule to be late for."""
+LOWER = ("ttft_s", FROM_SCHEDULE, "tpot_s", "itl_s", "e2e_s")
 PER_TOKEN = ("energy_j_per_token", "usd_per_mtok")
 
 
@@ -31,6 +33,8 @@ class Side:
     run: str
     subject: str
     cells: tuple[Cell, ...]
+    whole: bool = True
+    """False: its run goes on or was killed; these are the cells that it finished."""
 
 
 @dataclass(frozen=True)
@@ -70,21 +74,14 @@ class Refused:
 
 def read_side(folder: Path, subject: str | None) -> Side:
     """Return a subject of a run. Raise SpecError where there is none, or several and none was named."""
-    try:
-        record = RunRecord.model_validate_json((folder / "result.json").read_text(encoding="utf-8"))
-    except OSError as error:
-        raise SpecError(f"{folder}/result.json: {error.strerror}; give the folder of a benchmark's run") from None
-    except ValueError:
-        raise SpecError(f"{folder}/result.json: can't be read; use the version of ncdemo that wrote it") from None
-    if record.bench is None:
-        raise SpecError(f"{folder}: holds no benchmark that measured anything; give a run of `ncdemo bench run`")
-    subjects = list(dict.fromkeys(c.subject for c in record.bench.cells))
+    measured = read_measured(folder)
+    subjects = list(dict.fromkeys(c.subject for c in measured.cells))
     if subject is None and len(subjects) > 1:
         raise SpecError(f"{folder}: holds {', '.join(subjects)}; say which as RUN:SUBJECT, e.g. {folder}:{subjects[0]}")
     chosen = subject or subjects[0]
     if chosen not in subjects:
         raise SpecError(f"{folder}:{chosen}: no such subject; give one of: {', '.join(subjects)}")
-    return Side(record.run_id, chosen, tuple(c for c in record.bench.cells if c.subject == chosen))
+    return Side(measured.record.run_id, chosen, tuple(c for c in measured.cells if c.subject == chosen), measured.whole)
 
 
 def compare(a: Side, b: Side) -> list[Difference | Refused]:
@@ -105,6 +102,11 @@ def compare(a: Side, b: Side) -> list[Difference | Refused]:
 def table(a: Side, b: Side, found: Sequence[Difference | Refused]) -> str:
     """Return the comparison as text."""
     lines = [f"a = {a.run} {a.subject}, b = {b.run} {b.subject}"]
+    lines += [
+        f"{name}: its run has no result yet, or was killed; these are its finished cells."
+        for name, s in (("a", a), ("b", b))
+        if not s.whole
+    ]
     if a.run != b.run:
         lines.append("Two runs, so their repeats were not interleaved: drift of the machine is not ruled out.")
     for (model, load), group in groupby(found, key=lambda one: (one.model, one.load)):
@@ -167,7 +169,11 @@ def _metrics() -> list[tuple[str, str, Callable[[Cell], float | None]]]:
 
 
 def _percentile(metric: str, point: str) -> Callable[[Cell], float | None]:
-    return lambda cell: getattr(found, point) if (found := getattr(cell, metric)) is not None else None
+    def read(cell: Cell) -> float | None:
+        found = None if metric == FROM_SCHEDULE and cell.concurrency is not None else getattr(cell, metric)
+        return getattr(found, point) if found is not None else None
+
+    return read
 
 
 def paired_interval(x: Sequence[float], y: Sequence[float]) -> tuple[float, float | None]:

@@ -1,14 +1,17 @@
 """An engine's own server as a sweep's subject (mode: server): started once for its parameters, loaded over HTTP cell after cell.
 
-with Served("vllm", path, settings, folder, top, lines, every_s=5.0) as subject:
+with Served("vllm", path, settings, folder, ClientOptions(top, "auto", tell), lines, every_s=5.0) as subject:
     answers = subject.measure(what, load, params)
 """
 
+import logging
+import math
 import os
+from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from ncdemo.spec.base import SpecError
 from ncdemo.spec.result_bench import Client, EngineCounts
@@ -17,14 +20,16 @@ from workloads.inference.asked import Asked
 from workloads.inference.frameworks import serve
 from workloads.inference.frameworks.base import Answer, Params, Settings
 from workloads.inference.load import failures, schedule
-from workloads.inference.load.ceiling import Ceiling, headroom
+from workloads.inference.load.ceiling import FLAGGED, Ceiling, headroom
 from workloads.inference.load.plan import LoadResult, Plan, Report, Target, body, request
 from workloads.inference.load.run import run
+from workloads.inference.servers.command import write_command
 from workloads.inference.servers.ports import free_port
 from workloads.inference.servers.server import Server, ServerError
 from workloads.inference.servers.watch import EngineLines, Watch
 from workloads.inference.subject import Failed
 
+log = logging.getLogger("ncdemo.bench")
 API_KEY = "OPENAI_API_KEY"
 """Environment variable with the key of an endpoint that wants one."""
 START_S, OUTSIDE_S = 1800.0, 10.0
@@ -32,23 +37,40 @@ START_S, OUTSIDE_S = 1800.0, 10.0
 UNREACHED = {failures.CONNECT_REFUSED, failures.CONNECT_FAILED}
 
 
+@dataclass(frozen=True)
+class ClientOptions:
+    """How the load generator works."""
+
+    top: Ceiling
+    """What one process of it can take on this machine."""
+    processes: int | Literal["auto"]
+    on_progress: Callable[[int, int], None]
+    """Gets how many requests have ended, and of how many."""
+
+
 class Served:
     """A server and what loads it; `with` ends it."""
 
-    def __init__(self, engine: str, path: str, settings: Settings, folder: Path, top: Ceiling, lines: EngineLines, every_s: float) -> None:
-        """`folder` gets the server's log, `lines` what it says of itself every `every_s`; `top` is what the client can take here."""
+    def __init__(
+        self, engine: str, path: str, settings: Settings, folder: Path, client: ClientOptions, lines: EngineLines, every_s: float
+    ) -> None:
+        """`folder` gets the server's log and command, `lines` what it says of itself every `every_s`."""
         self.failed: Failed | None = None
         self.client: Client | None = None
         self.counted: EngineCounts | None = None
         self._lines, self._every_s = lines, every_s
         self.load_time_s: float | None = None
         self.prefix_cache = "unknown"
-        self._top, self._stack = top, ExitStack()
+        self._options, self._stack = client, ExitStack()
         self._outside = engine == "openai"
         try:
             how = serve(engine, path, settings, free_port())
             # What others run is there or isn't; what we start may read weights for minutes.
-            self._server = self._stack.enter_context(Server(how, folder, start_timeout_s=OUTSIDE_S if self._outside else START_S))
+            self._server = Server(how, folder, start_timeout_s=OUTSIDE_S if self._outside else START_S)
+            folder.mkdir(parents=True, exist_ok=True)
+            write_command(folder, engine, self._server)  # before the start, so that a server that fails has said it too
+            self._stack.enter_context(self._server)
+            write_command(folder, engine, self._server, says=self._server.version())
         except SpecError as error:
             self.failed = Failed("engine_missing", str(error))
         except ServerError as error:
@@ -65,19 +87,31 @@ class Served:
         if self.failed:
             return self.failed
         try:
-            self._server.reset_prefix_cache()
-            plan = Plan(self._target, self._requests(what, params), when(what, load, params.seed))
-            with Watch(self._server, self._lines, self._every_s) as watch:
-                result = run(plan)
-                self._server.check_alive()
+            asked = self._options.processes
+            plan = Plan(self._target, self._requests(what, params), when(what, load, params.seed), 1 if asked == "auto" else asked)
+            result = self._load(plan)
+            more = processes_needed(self.client, plan) if asked == "auto" else 1
+            if self.client and more > 1:
+                alone = self.client.headroom
+                log.info("the client's one process was at %.0f %% of what it can do: once more with %d", (1 - (alone or 0)) * 100, more)
+                result = self._load(replace(plan, processes=more))
+                self.client = self.client.model_copy(update={"headroom_of_one": alone})
         except ServerError as error:
             self.failed = Failed("engine_died", str(error))
             return self.failed
         except SpecError as error:
             return Failed("load_generator", str(error))
-        stamps = [ns for answer in result.answers for ns in (answer.sent_ns, *answer.chunk_ns[-1:])]
-        self.client, self.counted = _client(result.report, self._top), watch.counts(min(stamps), max(stamps))
         return self._answers(result)
+
+    def _load(self, plan: Plan) -> LoadResult:
+        """Send a plan's requests to a server whose prefix cache is empty, and keep what the client and the engine did."""
+        self._server.reset_prefix_cache()
+        with Watch(self._server, self._lines, self._every_s) as watch:
+            result = run(plan, lambda ended: self._options.on_progress(ended, len(plan.requests)))
+            self._server.check_alive()
+        stamps = [ns for answer in result.answers for ns in (answer.sent_ns, *answer.chunk_ns[-1:])]
+        self.client, self.counted = _client(result.report, self._options.top), watch.counts(min(stamps), max(stamps))
+        return result
 
     def _answers(self, result: LoadResult) -> list[Answer] | Failed:
         """Return the answers; an endpoint of others that nobody reaches is one failure, not one per request."""
@@ -98,6 +132,17 @@ class Served:
 
     def __exit__(self, *_: object) -> None:
         self._stack.close()
+
+
+def processes_needed(client: Client | None, plan: Plan) -> int:
+    """Return how many processes a cell needs that one could not send with enough headroom; 1 when one could, or more can't help.
+
+    Twice as many as its load asks for by what was seen, since a client at its limit hides how much more there was to do.
+    """
+    if client is None or client.headroom is None or client.headroom >= 1 - FLAGGED:
+        return 1
+    slots = plan.schedule.concurrency if isinstance(plan.schedule, schedule.Closed) else len(plan.requests)
+    return max(1, min(len(os.sched_getaffinity(0)), slots, len(plan.requests), 2 * math.ceil((1 - client.headroom) / FLAGGED)))
 
 
 def when(what: Asked, load: Load, seed: int) -> schedule.Closed | schedule.Open:

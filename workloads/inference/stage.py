@@ -6,7 +6,7 @@ an answer in between is given up.
 
 import logging
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Literal
@@ -20,7 +20,7 @@ from workloads.data.models import model_path
 from workloads.inference.asked import Asked, params
 from workloads.inference.frameworks.base import Answer, Settings
 from workloads.inference.load.ceiling import ceiling
-from workloads.inference.served import Served
+from workloads.inference.served import ClientOptions, Served
 from workloads.inference.servers.watch import EngineLines
 from workloads.inference.subject import Failed, Subject, Worker
 
@@ -31,9 +31,13 @@ DEATHS = 2
 class Stage:
     """The loaded subjects of one sweep; `with` ends them all."""
 
-    def __init__(self, spec: BenchSpec, folder: Path, zero_ns: int) -> None:
-        """`folder` is the run directory, where servers leave their logs and their own figures; `zero_ns` its clock's zero."""
-        self._spec, self._folder, self._zero_ns = spec, folder, zero_ns
+    def __init__(self, spec: BenchSpec, folder: Path, zero_ns: int, on_progress: Callable[[int, int], None]) -> None:
+        """`folder` is the run directory, where servers leave their logs and their own figures; `zero_ns` its clock's zero.
+
+        `on_progress` gets, now and then, how many requests of the cell have ended, and of how many.
+        """
+        self._spec, self._folder, self._zero_ns, self._on_progress = spec, folder, zero_ns, on_progress
+        self._in_cell = False
         self._open: dict[SubjectKey, tuple[Subject, ExitStack]] = {}
         self._given_up: dict[SubjectKey, Failed] = {}
         self._deaths: dict[SubjectKey, int] = {}
@@ -45,7 +49,9 @@ class Stage:
         if key in self._given_up:
             return self._given_up[key]
         subject = self.get(key, what)
+        self._in_cell = True
         answers = subject.failed or subject.measure(what, cell.load, params(self._spec, cell.load, what.max_new_tokens))
+        self._in_cell = False
         if not isinstance(answers, Failed):
             self._deaths[key] = 0
         if subject.failed:
@@ -54,6 +60,11 @@ class Stage:
             if subject.failed.kind != "engine_died" or self._deaths[key] >= DEATHS:
                 self._given_up[key] = subject.failed
         return answers
+
+    def _tell(self, ended: int, requests: int) -> None:
+        """Tell progress of a cell; a warm-up is none."""
+        if self._in_cell:
+            self._on_progress(ended, requests)
 
     def load(self, keys: Iterable[SubjectKey], what: Asked) -> None:
         """Load subjects that are not given up."""
@@ -94,6 +105,7 @@ class Stage:
         settings = Settings(
             precision(key.precision), spec.max_model_len, spec.memory_fraction, spec.max_concurrency,
             tensor_parallel_size=key.tensor_parallel, prefix_cache=spec.prefix_cache, endpoint_url=spec.url or "",
+            server_args=spec.args_of(key.engine),
         )  # fmt: skip
         if spec.mode == "offline":
             return Worker(key.engine, model_path(key.model), settings)
@@ -102,7 +114,8 @@ class Stage:
         path = key.model.shown if key.engine == "openai" else model_path(key.model)
         lines = EngineLines(self._folder, self._zero_ns, engine=key.engine, model=key.model.shown, variant=key.variant)
         own = self._folder / "servers" / folder_name(key)
-        return Served(key.engine, path, settings, own, top, lines, spec.engine_metrics_every_s)
+        client = ClientOptions(top, spec.client_processes, self._tell)
+        return Served(key.engine, path, settings, own, client, lines, spec.engine_metrics_every_s)
 
     def _end(self, key: SubjectKey) -> None:
         _, stack = self._open.pop(key)

@@ -123,6 +123,20 @@ def check_model(path: str) -> None:
         raise SpecError(f"model.name = {path!r}: no such model folder (config.json is looked for); give a Hugging Face folder or a hub id")
 
 
+def check_own(name: str, words: Sequence[str], argv: Sequence[str]) -> None:
+    """Raise SpecError for an argument of the user's that ncdemo sets itself: the result would say one thing and the server do another."""
+    ours = {_option(word) for word in argv if word.startswith("--")}
+    for word in words:
+        if word.startswith("-") and _option(word) in ours:
+            raise SpecError(f"server_args.{name}: {word} is set by ncdemo already; use the benchmark's own key for it, and remove it here")
+
+
+def _option(word: str) -> str:
+    """Return an option's one name: engines take - for _, a `no-` before it, and three names for tensor parallelism."""
+    option = word.partition("=")[0].lstrip("-").replace("_", "-").removeprefix("no-")
+    return "tp" if option in ("tp", "tp-size", "tensor-parallel-size") else option
+
+
 def admit(prompts: Sequence[Prompt], params: Params, max_model_len: int) -> tuple[list[Prompt], list[Answer]]:
     """Return the prompts that fit and a failed answer for each that doesn't: its own failure, not its batch's."""
     fits: list[Prompt] = []

@@ -6,6 +6,11 @@ from ncdemo.spec.base import SpecError
 from workloads.inference.frameworks.base import Serve, Settings
 
 
+def version() -> str:
+    """Return that nobody knows until the endpoint is asked (servers/command.py); nothing need be installed here."""
+    return "unknown"
+
+
 def serve(path: str, settings: Settings, port: int) -> Serve:
     """Return the endpoint; `path` is the model's name there."""
     url = settings.endpoint_url.rstrip("/").removesuffix("/v1")

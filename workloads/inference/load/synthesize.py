@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from ncdemo.spec.base import SpecError
+from ncdemo.spec.traces import BLOCK_TOKENS, TraceRow
 from workloads.inference.frameworks.base import Prompt
-from workloads.inference.load.traces import BLOCK_TOKENS, TraceRow
 
 WORDS = 2048
 """Enough that two prompts hardly ever begin with the same two words."""

@@ -6,6 +6,7 @@ with Server(serve("vllm", path, settings, free_port()), folder) as server:
 """
 
 import http.client
+import json
 import logging
 import os
 import subprocess
@@ -40,6 +41,9 @@ class Server:
     ) -> None:
         """`folder` gets server.log and the engine's own files; `warm_up` is called once the server is healthy."""
         self.how, self.folder = how, folder.resolve()
+        self.argv = [self._filled(word) for word in how.argv]
+        self.env = {name: self._filled(value) for name, value in how.env}
+        """Beside this process's own environment."""
         self.start_timeout_s, self.stop_timeout_s = start_timeout_s, stop_timeout_s
         self.start_time_s: float | None = None
         """From the command's start to the first healthy answer; None for a server that someone else runs."""
@@ -85,6 +89,15 @@ class Server:
         """Return what the engine counts, under the names of EngineSample; empty when it counts nothing that we know."""
         return figures(self.scrape(timeout_s) or {}, self.how.figures)
 
+    def version(self, timeout_s: float = 5.0) -> str | None:
+        """Return what the server says at /version; None when it says nothing there."""
+        try:
+            status, body = self._ask("GET", "/version", timeout_s)
+            said = json.loads(body).get("version") if status == 200 else None
+        except (ServerError, ValueError, AttributeError):
+            return None
+        return str(said) if said else None
+
     def scrape(self, timeout_s: float = 30) -> dict[str, float] | None:
         """Return the engine's own counters; None when it has none."""
         if self.how.metrics is None:
@@ -114,13 +127,12 @@ class Server:
             path = self.folder / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text)
-        argv = [self._filled(word) for word in self.how.argv]
-        env = {**os.environ, **{name: self._filled(value) for name, value in self.how.env}, TOKEN: self._token}
+        env = {**os.environ, **self.env, TOKEN: self._token}
         # The record is there before the process: a kill between the two leaves nothing unknown.
         write_record(self._token)
         with (self.folder / "server.log").open("wb") as out:
             self._process = subprocess.Popen(
-                argv, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, env=env, start_new_session=True
+                self.argv, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, env=env, start_new_session=True
             )
         write_record(self._token, self._process.pid)
 

@@ -11,6 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, TextIO
 
+from ncdemo import __version__
 from workloads.inference.load.canned import reply
 from workloads.inference.load.canned.faults import drawn
 from workloads.inference.load.timer import Timer
@@ -146,6 +147,8 @@ class Server:
             self._generate(connection, path, headers, body)
         elif path in ("/health", "/reset_prefix_cache", "/flush_cache", "/ping"):
             self._send(connection, reply.response(200, {}))
+        elif path == "/version":
+            self._send(connection, reply.response(200, {"version": f"canned {__version__}"}))
         elif path == "/v1/models":
             model = {"id": self.config.model, "object": "model", "owned_by": "canned", "max_model_len": self.config.max_model_len}
             self._send(connection, reply.response(200, {"object": "list", "data": [model]}))
