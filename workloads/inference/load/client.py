@@ -132,7 +132,11 @@ class Client:
             if not head.chunked:
                 return  # ends when the server closes
             self._streams[connection.fd] = (connection.recv, exchange.log.append)
-        if ends_chunked(data, exchange.log):
+        try:
+            ended = ends_chunked(data, exchange.log)
+        except ValueError:  # what is wrong with it is said when it is read; what comes next on the connection nobody knows
+            ended, connection.keeps = True, False
+        if ended:
             self._end(connection, now)
 
     def _end(self, connection: Connection, now: int) -> None:

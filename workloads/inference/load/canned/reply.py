@@ -80,6 +80,9 @@ def script(want: Ask, fault: str | None, burst: int, always_usage: bool) -> Scri
         "hang_mid": b"",
         "malformed": event(b'{"id": "chatcmpl-') + done,
         "bad_framing": b"zz\r\ndata: \n\n\r\n",
+        "negative_size": b"-7\r\ndata: \n\n\r\n" + END,
+        "odd_choice": event(_dump(_outer(want) | {"choices": [None]})) + done,
+        "odd_usage": event(_dump(_outer(want) | {"choices": [], "usage": {"completion_tokens": "two"}})) + event(b"[DONE]") + END,
         "error_event": event(b'{"error": {"message": "canned error", "type": "server_error", "code": 500}}') + event(b"[DONE]") + END,
     }
     if fault in odd:
@@ -87,7 +90,7 @@ def script(want: Ask, fault: str | None, burst: int, always_usage: bool) -> Scri
         sends[-1] += odd[fault]
     else:
         sends[-1] += done
-    return Script(early, sends, tokens, closes=fault in ("truncate", "bad_framing"))
+    return Script(early, sends, tokens, closes=fault in ("truncate", "bad_framing", "negative_size"))
 
 
 def _pieces(want: Ask, burst: int, width: int) -> list[tuple[bytes, int]]:
