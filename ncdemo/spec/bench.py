@@ -104,6 +104,9 @@ class BenchSpec(Spec):
     engine_metrics_every_s: float = Field(default=5.0, ge=0, le=3600)
     """Seconds between two looks at the queue of an engine's server while a cell is measured; each costs the server some milliseconds.
     0: only before and after each cell."""
+    request_timeout_s: float = Field(default=600.0, gt=0, le=86400)
+    """Seconds from sending a request to its last byte; one that takes longer has failed. A server that brings nothing in that time for
+    request after request hangs: its cell ends then. Offline a cell may take so long for each wave of its concurrency."""
     telemetry: Telemetry = Telemetry()
     """What is sampled and logged beside it."""
 

@@ -4,6 +4,7 @@ with Served("vllm", path, settings, folder, top, lines, every_s=5.0) as subject:
     answers = subject.measure(what, load, params)
 """
 
+import logging
 import os
 from contextlib import ExitStack
 from dataclasses import replace
@@ -15,27 +16,30 @@ from ncdemo.spec.result_bench import Client, EngineCounts
 from ncdemo.spec.traffic import Load
 from workloads.inference.asked import Asked
 from workloads.inference.frameworks import serve
-from workloads.inference.frameworks.base import Answer, Params, Settings
+from workloads.inference.frameworks.base import Answer, ModelMissing, Params, Serve, Settings
 from workloads.inference.load import failures, schedule
 from workloads.inference.load.ceiling import Ceiling, headroom
 from workloads.inference.load.plan import LoadResult, Plan, Report, Target, body, request
 from workloads.inference.load.run import run
-from workloads.inference.servers.ports import free_port
-from workloads.inference.servers.server import Server, ServerError
+from workloads.inference.servers.ports import PortTaken, free_port
+from workloads.inference.servers.server import Server, ServerError, ServerHung
 from workloads.inference.servers.watch import EngineLines, Watch
-from workloads.inference.subject import Failed
+from workloads.inference.subject import START_S, Failed
 
-API_KEY = "OPENAI_API_KEY"
-"""Environment variable with the key of an endpoint that wants one."""
-START_S, OUTSIDE_S = 1800.0, 10.0
-"""How long a server may take to be healthy: one that we start, and one of others."""
+log = logging.getLogger("ncdemo.server")
+OUTSIDE_S = 10.0
+"""How long a server of others may take to be healthy: it is there or it isn't."""
+PORTS = 3
+"""Ports that are tried: between asking for a free one and listening there another process may take it."""
+TAKEN = "address already in use"
 UNREACHED = {failures.CONNECT_REFUSED, failures.CONNECT_FAILED}
 
 
 class Served:
     """A server and what loads it; `with` ends it."""
 
-    def __init__(self, engine: str, path: str, settings: Settings, folder: Path, top: Ceiling, lines: EngineLines, every_s: float) -> None:
+    def __init__(self, engine: str, path: str, settings: Settings, folder: Path, top: Ceiling, lines: EngineLines, every_s: float,
+                 request_timeout_s: float) -> None:  # fmt: skip
         """`folder` gets the server's log, `lines` what it says of itself every `every_s`; `top` is what the client can take here."""
         self.failed: Failed | None = None
         self.client: Client | None = None
@@ -46,18 +50,33 @@ class Served:
         self._top, self._stack = top, ExitStack()
         self._outside = engine == "openai"
         try:
-            how = serve(engine, path, settings, free_port())
-            # What others run is there or isn't; what we start may read weights for minutes.
-            self._server = self._stack.enter_context(Server(how, folder, start_timeout_s=OUTSIDE_S if self._outside else START_S))
+            how = self._start(engine, path, settings, folder)
+        except ModelMissing as error:
+            self.failed = Failed("model_missing", str(error))
+        except (ServerError, PortTaken, OSError) as error:
+            self.failed = Failed("load_failed", str(error))
         except SpecError as error:
             self.failed = Failed("engine_missing", str(error))
-        except ServerError as error:
-            self.failed = Failed("load_failed", str(error))
         else:
             self.load_time_s = self._server.start_time_s
             self.prefix_cache = "reset" if how.reset else how.prefix_cache
-            key = API_KEY if self._outside and os.environ.get(API_KEY) else None
-            self._target = Target(how.url, how.model, how.endpoint, api_key_env=key, fields=dict(how.fields))
+            self._target = Target(
+                how.url, how.model, how.endpoint, api_key_env=how.api_key_env, timeout_s=request_timeout_s, fields=dict(how.fields)
+            )
+
+    def _start(self, engine: str, path: str, settings: Settings, folder: Path) -> Serve:
+        """Start the server, on another port when the first is taken; return how it was started."""
+        for last in (False,) * (PORTS - 1) + (True,):
+            how = serve(engine, path, settings, free_port())
+            server = Server(how, folder, start_timeout_s=OUTSIDE_S if self._outside else START_S)
+            try:
+                self._server = self._stack.enter_context(server)
+                break
+            except (ServerError, PortTaken) as error:
+                if last or TAKEN not in str(error).lower():
+                    raise
+                log.info("%s: %s; another port is tried", engine, how.url)
+        return how
 
     def measure(self, what: Asked, load: Load, params: Params) -> list[Answer] | Failed:
         """Return the answers, or why there are none; `client` and `counted` then say what the load generator and the engine did."""
@@ -69,24 +88,40 @@ class Served:
             plan = Plan(self._target, self._requests(what, params), when(what, load, params.seed))
             with Watch(self._server, self._lines, self._every_s) as watch:
                 result = run(plan)
-                self._server.check_alive()
         except ServerError as error:
-            self.failed = Failed("engine_died", str(error))
+            self.failed = _lost(error)
             return self.failed
-        except SpecError as error:
+        except (SpecError, OSError) as error:
             return Failed("load_generator", str(error))
         stamps = [ns for answer in result.answers for ns in (answer.sent_ns, *answer.chunk_ns[-1:])]
         self.client, self.counted = _client(result.report, self._top), watch.counts(min(stamps), max(stamps))
         return self._answers(result)
 
     def _answers(self, result: LoadResult) -> list[Answer] | Failed:
-        """Return the answers; an endpoint of others that nobody reaches is one failure, not one per request."""
+        """Return the answers; those of a server that died or hangs go with its failure."""
+        self._hide_key(result.answers)
         if self._outside and all(a.failure in UNREACHED for a in result.answers):
             return Failed("engine_died", f"{self._target.url}: {result.answers[0].error}")
+        try:
+            if any(a.failure for a in result.answers):
+                self._server.check_healthy()
+            self._server.check_alive()
+            if result.report.hung:
+                raise ServerHung(f"request after request brought nothing in {self._target.timeout_s:g} s, so the cell was given up")
+        except ServerError as error:
+            self.failed = _lost(error)
+            return replace(self.failed, answers=result.answers)
         for answer in result.answers:
             if answer.failure == failures.HTTP_4XX and "ignore_eos" in (answer.error or ""):
                 answer.error = f"{answer.error}; this endpoint can't be made to give exact lengths: set sampling.ignore_eos: false"
         return result.answers
+
+    def _hide_key(self, answers: list[Answer]) -> None:
+        """Take the endpoint's key out of what it answered: some say which key they refused."""
+        if key := os.environ.get(self._target.api_key_env or ""):
+            for answer in answers:
+                answer.error = answer.error and answer.error.replace(key, "***")
+                answer.text = answer.text and answer.text.replace(key, "***")
 
     def _requests(self, what: Asked, params: Params) -> tuple[Any, ...]:
         pairs = zip(what.prompts, what.output_tokens, strict=True)
@@ -98,6 +133,11 @@ class Served:
 
     def __exit__(self, *_: object) -> None:
         self._stack.close()
+
+
+def _lost(error: ServerError) -> Failed:
+    """Return why a server that was started answers no more."""
+    return Failed("engine_hung" if isinstance(error, ServerHung) else "engine_died", str(error))
 
 
 def when(what: Asked, load: Load, seed: int) -> schedule.Closed | schedule.Open:

@@ -19,7 +19,7 @@ from workloads.data.models import load_tokenizer
 from workloads.inference.asked import Asked, asked
 from workloads.inference.cost import priced, settle, with_energy
 from workloads.inference.frameworks import engine_version
-from workloads.inference.frameworks.base import Answer
+from workloads.inference.frameworks.base import Answer, ModelMissing
 from workloads.inference.ledger import Ledger
 from workloads.inference.metrics import agreement, attained_low, cell, exact_match, request_record, unmeasured
 from workloads.inference.prompts import PromptTooLong
@@ -88,8 +88,11 @@ class Sweep:
         self._ledger.begin()
         answers = what if isinstance(what, Failed) else stage.measure(plan, what)
         if isinstance(answers, Failed):
-            records: list[RequestRecord] = []
-            measured = unmeasured(plan, self._spec.prompts.count, answers.kind, answers.reason)
+            # What came before it failed is kept; no figure of the cell is made of it.
+            records = self._records(plan, what, list(answers.answers)) if isinstance(what, Asked) else []
+            self._reference(plan, list(answers.answers))  # as a resumed sweep finds them in the ledger
+            measured = unmeasured(plan, len(records) or self._spec.prompts.count, answers.kind, answers.reason)
+            measured = measured.model_copy(update={"failed": measured.requests - sum(r.ok for r in records)})
         else:
             assert isinstance(what, Asked)
             records = self._records(plan, what, answers)
@@ -197,7 +200,3 @@ class Sweep:
 
     def _progress(self, **figures: float) -> None:
         progress("bench", len(self._ledger.done), len(self._plan), **figures)
-
-
-class ModelMissing(SpecError):
-    """A model can't be loaded."""

@@ -152,7 +152,7 @@ def whole(want: Ask) -> dict[str, Any]:
 def response(status: int, payload: Any, content_type: str = "application/json") -> bytes:
     """Return a whole HTTP response with a body of known length."""
     body = payload if isinstance(payload, bytes) else _dump(payload)
-    reason = {200: "OK", 400: "Bad Request", 404: "Not Found", 429: "Too Many Requests", 500: "Internal Server Error"}
+    reason = {200: "OK", 400: "Bad Request", 401: "Unauthorized", 404: "Not Found", 429: "Too Many Requests", 500: "Internal Server Error"}
     return b"HTTP/1.1 %d %b\r\nContent-Type: %b\r\nContent-Length: %d\r\n\r\n%b" % (
         status, reason.get(status, "Error").encode(), content_type.encode(), len(body), body,
     )  # fmt: skip
