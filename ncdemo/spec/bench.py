@@ -113,6 +113,9 @@ class BenchSpec(Spec):
     server_args: dict[Engine, tuple[NonEmpty, ...]] = {}
     """By engine, arguments appended to its server's command as they are, e.g. {vllm: [--enforce-eager]}; in mode: offline for sglang
     alone. Those that ncdemo sets itself are refused."""
+    request_timeout_s: float = Field(default=600.0, gt=0, le=86400)
+    """Seconds from sending a request to its last byte; one that takes longer has failed. A server that brings nothing in that time for
+    request after request hangs: its cell ends then. Offline a cell may take so long for each wave of its concurrency."""
     telemetry: Telemetry = Telemetry()
     """What is sampled and logged beside it."""
 

@@ -168,10 +168,10 @@ class Cell(Record):
     requests: int
     failed: int
     error: str | None = None
-    """Why the cell could not be measured at all."""
+    """Why the cell could not be measured. Answers that came before it failed are among its requests, and in no figure of it."""
     failure: str | None = None
-    """Class of that error: engine_missing, model_missing, load_failed, engine_died, engine_error, out_of_memory, prompt_too_long,
-    disk_full, and those of servers."""
+    """Class of that error: engine_missing, model_missing, load_failed, engine_died, engine_hung, engine_error, out_of_memory,
+    prompt_too_long, load_generator, disk_full, and those of requests where all failed."""
     start_s: float | None = None
     """First send, seconds since the run's clock zero."""
     window_s: float | None = None

@@ -38,7 +38,7 @@ def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable
         lines = EngineLines(tmp_path, 0, engine=engine, model="m", variant=None)
         client = ClientOptions(top, processes, lambda ended, of: told.append((ended, of)) if told is not None else None)
         own = tmp_path / "servers" / engine
-        open_ones.append(Served(engine, str(tmp_path), Settings("fp32", 256, 0.4, 8, **settings), own, client, lines, 0.0))
+        open_ones.append(Served(engine, str(tmp_path), Settings("fp32", 256, 0.4, 8, **settings), own, client, lines, 0.0, 60.0))
         return open_ones[-1]
 
     yield start

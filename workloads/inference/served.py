@@ -18,22 +18,23 @@ from ncdemo.spec.result_bench import Client, EngineCounts
 from ncdemo.spec.traffic import Load
 from workloads.inference.asked import Asked
 from workloads.inference.frameworks import serve
-from workloads.inference.frameworks.base import Answer, Params, Settings
+from workloads.inference.frameworks.base import Answer, ModelMissing, Params, Serve, Settings
 from workloads.inference.load import failures, schedule
 from workloads.inference.load.ceiling import FLAGGED, Ceiling, headroom
 from workloads.inference.load.plan import LoadResult, Plan, Report, Target, body, request
 from workloads.inference.load.run import run
 from workloads.inference.servers.command import write_command
-from workloads.inference.servers.ports import free_port
-from workloads.inference.servers.server import Server, ServerError
+from workloads.inference.servers.ports import PortTaken, free_port
+from workloads.inference.servers.server import Server, ServerError, ServerHung
 from workloads.inference.servers.watch import EngineLines, Watch
-from workloads.inference.subject import Failed
+from workloads.inference.subject import START_S, Failed
 
-log = logging.getLogger("ncdemo.bench")
-API_KEY = "OPENAI_API_KEY"
-"""Environment variable with the key of an endpoint that wants one."""
-START_S, OUTSIDE_S = 1800.0, 10.0
-"""How long a server may take to be healthy: one that we start, and one of others."""
+log = logging.getLogger("ncdemo.server")
+OUTSIDE_S = 10.0
+"""How long a server of others may take to be healthy: it is there or it isn't."""
+PORTS = 3
+"""Ports that are tried: between asking for a free one and listening there another process may take it."""
+TAKEN = "address already in use"
 UNREACHED = {failures.CONNECT_REFUSED, failures.CONNECT_FAILED}
 
 
@@ -51,9 +52,8 @@ class ClientOptions:
 class Served:
     """A server and what loads it; `with` ends it."""
 
-    def __init__(
-        self, engine: str, path: str, settings: Settings, folder: Path, client: ClientOptions, lines: EngineLines, every_s: float
-    ) -> None:
+    def __init__(self, engine: str, path: str, settings: Settings, folder: Path, client: ClientOptions, lines: EngineLines, every_s: float,
+                 request_timeout_s: float) -> None:  # fmt: skip
         """`folder` gets the server's log and command, `lines` what it says of itself every `every_s`."""
         self.failed: Failed | None = None
         self.client: Client | None = None
@@ -64,22 +64,36 @@ class Served:
         self._options, self._stack = client, ExitStack()
         self._outside = engine == "openai"
         try:
-            how = serve(engine, path, settings, free_port())
-            # What others run is there or isn't; what we start may read weights for minutes.
-            self._server = Server(how, folder, start_timeout_s=OUTSIDE_S if self._outside else START_S)
-            folder.mkdir(parents=True, exist_ok=True)
-            write_command(folder, engine, self._server)  # before the start, so that a server that fails has said it too
-            self._stack.enter_context(self._server)
-            write_command(folder, engine, self._server, says=self._server.version())
+            how = self._start(engine, path, settings, folder)
+        except ModelMissing as error:
+            self.failed = Failed("model_missing", str(error))
+        except (ServerError, PortTaken, OSError) as error:
+            self.failed = Failed("load_failed", str(error))
         except SpecError as error:
             self.failed = Failed("engine_missing", str(error))
-        except ServerError as error:
-            self.failed = Failed("load_failed", str(error))
         else:
             self.load_time_s = self._server.start_time_s
             self.prefix_cache = "reset" if how.reset else how.prefix_cache
-            key = API_KEY if self._outside and os.environ.get(API_KEY) else None
-            self._target = Target(how.url, how.model, how.endpoint, api_key_env=key, fields=dict(how.fields))
+            self._target = Target(
+                how.url, how.model, how.endpoint, api_key_env=how.api_key_env, timeout_s=request_timeout_s, fields=dict(how.fields)
+            )
+
+    def _start(self, engine: str, path: str, settings: Settings, folder: Path) -> Serve:
+        """Start the server, on another port when the first is taken; return how it was started."""
+        for last in (False,) * (PORTS - 1) + (True,):
+            how = serve(engine, path, settings, free_port())
+            server = Server(how, folder, start_timeout_s=OUTSIDE_S if self._outside else START_S)
+            folder.mkdir(parents=True, exist_ok=True)
+            write_command(folder, engine, server)  # before the start, so that a server that fails has said it too
+            try:
+                self._server = self._stack.enter_context(server)
+                break
+            except (ServerError, PortTaken) as error:
+                if last or TAKEN not in str(error).lower():
+                    raise
+                log.info("%s: %s; another port is tried", engine, how.url)
+        write_command(folder, engine, self._server, says=self._server.version())
+        return how
 
     def measure(self, what: Asked, load: Load, params: Params) -> list[Answer] | Failed:
         """Return the answers, or why there are none; `client` and `counted` then say what the load generator and the engine did."""
@@ -90,16 +104,16 @@ class Served:
             asked = self._options.processes
             plan = Plan(self._target, self._requests(what, params), when(what, load, params.seed), 1 if asked == "auto" else asked)
             result = self._load(plan)
-            more = processes_needed(self.client, plan) if asked == "auto" else 1
+            more = processes_needed(self.client, plan) if asked == "auto" and not any(a.failure for a in result.answers) else 1
             if self.client and more > 1:
                 alone = self.client.headroom
                 log.info("the client's one process was at %.0f %% of what it can do: once more with %d", (1 - (alone or 0)) * 100, more)
                 result = self._load(replace(plan, processes=more))
                 self.client = self.client.model_copy(update={"headroom_of_one": alone})
         except ServerError as error:
-            self.failed = Failed("engine_died", str(error))
+            self.failed = _lost(error)
             return self.failed
-        except SpecError as error:
+        except (SpecError, OSError) as error:
             return Failed("load_generator", str(error))
         return self._answers(result)
 
@@ -108,19 +122,35 @@ class Served:
         self._server.reset_prefix_cache()
         with Watch(self._server, self._lines, self._every_s) as watch:
             result = run(plan, lambda ended: self._options.on_progress(ended, len(plan.requests)))
-            self._server.check_alive()
         stamps = [ns for answer in result.answers for ns in (answer.sent_ns, *answer.chunk_ns[-1:])]
         self.client, self.counted = _client(result.report, self._options.top), watch.counts(min(stamps), max(stamps))
         return result
 
     def _answers(self, result: LoadResult) -> list[Answer] | Failed:
-        """Return the answers; an endpoint of others that nobody reaches is one failure, not one per request."""
+        """Return the answers; those of a server that died or hangs go with its failure."""
+        self._hide_key(result.answers)
         if self._outside and all(a.failure in UNREACHED for a in result.answers):
             return Failed("engine_died", f"{self._target.url}: {result.answers[0].error}")
+        try:
+            if any(a.failure for a in result.answers):
+                self._server.check_healthy()
+            self._server.check_alive()
+            if result.report.hung:
+                raise ServerHung(f"request after request brought nothing in {self._target.timeout_s:g} s, so the cell was given up")
+        except ServerError as error:
+            self.failed = _lost(error)
+            return replace(self.failed, answers=result.answers)
         for answer in result.answers:
             if answer.failure == failures.HTTP_4XX and "ignore_eos" in (answer.error or ""):
                 answer.error = f"{answer.error}; this endpoint can't be made to give exact lengths: set sampling.ignore_eos: false"
         return result.answers
+
+    def _hide_key(self, answers: list[Answer]) -> None:
+        """Take the endpoint's key out of what it answered: some say which key they refused."""
+        if key := os.environ.get(self._target.api_key_env or ""):
+            for answer in answers:
+                answer.error = answer.error and answer.error.replace(key, "***")
+                answer.text = answer.text and answer.text.replace(key, "***")
 
     def _requests(self, what: Asked, params: Params) -> tuple[Any, ...]:
         pairs = zip(what.prompts, what.output_tokens, strict=True)
@@ -143,6 +173,11 @@ def processes_needed(client: Client | None, plan: Plan) -> int:
         return 1
     slots = plan.schedule.concurrency if isinstance(plan.schedule, schedule.Closed) else len(plan.requests)
     return max(1, min(len(os.sched_getaffinity(0)), slots, len(plan.requests), 2 * math.ceil((1 - client.headroom) / FLAGGED)))
+
+
+def _lost(error: ServerError) -> Failed:
+    """Return why a server that was started answers no more."""
+    return Failed("engine_hung" if isinstance(error, ServerHung) else "engine_died", str(error))
 
 
 def when(what: Asked, load: Load, seed: int) -> schedule.Closed | schedule.Open:

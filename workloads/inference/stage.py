@@ -1,7 +1,8 @@
 """Who is loaded: subjects are started when a cell needs them and kept as long as the sweep's order allows.
 
-A subject that could not load is not tried again. One that died is started anew for its next cell; one that dies twice without
-an answer in between is given up.
+A subject that could not load is not tried again. One that died or hung is started anew for its next cell, and given up when that
+happens in two cells running. So is one that failed its warm-up. One whose engine failed in a cell, or had too little memory for
+it, is started anew too, as often as need be: it may hold what it had begun, and other cells ask for less.
 """
 
 import logging
@@ -26,6 +27,7 @@ from workloads.inference.subject import Failed, Subject, Worker
 
 log = logging.getLogger("ncdemo.bench")
 DEATHS = 2
+DEAD = ("engine_died", "engine_hung")
 
 
 class Stage:
@@ -41,6 +43,7 @@ class Stage:
         self._open: dict[SubjectKey, tuple[Subject, ExitStack]] = {}
         self._given_up: dict[SubjectKey, Failed] = {}
         self._deaths: dict[SubjectKey, int] = {}
+        self._never_ready: set[SubjectKey] = set()
         self.load_time_s: dict[str, float] = {}
 
     def measure(self, cell: PlannedCell, what: Asked) -> list[Answer] | Failed:
@@ -50,14 +53,15 @@ class Stage:
             return self._given_up[key]
         subject = self.get(key, what)
         self._in_cell = True
+        ready = subject.failed is None
         answers = subject.failed or subject.measure(what, cell.load, params(self._spec, cell.load, what.max_new_tokens))
         self._in_cell = False
         if not isinstance(answers, Failed):
             self._deaths[key] = 0
         if subject.failed:
             self._end(key)
-            self._deaths[key] = self._deaths.get(key, 0) + 1
-            if subject.failed.kind != "engine_died" or self._deaths[key] >= DEATHS:
+            self._deaths[key] = self._deaths.get(key, 0) + (not ready or subject.failed.kind in DEAD)
+            if key in self._never_ready or self._deaths[key] >= DEATHS:
                 self._given_up[key] = subject.failed
         return answers
 
@@ -80,6 +84,8 @@ class Stage:
             stack = ExitStack()
             subject = stack.enter_context(self._start(key))
             self._open[key] = subject, stack
+            if subject.failed:
+                self._never_ready.add(key)
             if subject.load_time_s is not None:
                 self.load_time_s[key.shown] = subject.load_time_s
             ready = "is there" if subject.load_time_s is None else f"ready after {subject.load_time_s:.1f} s"
@@ -108,14 +114,14 @@ class Stage:
             server_args=spec.args_of(key.engine),
         )  # fmt: skip
         if spec.mode == "offline":
-            return Worker(key.engine, model_path(key.model), settings)
+            return Worker(key.engine, model_path(key.model), settings, spec.request_timeout_s)
         # Before any server works beside it; measured once per machine and run.
         top = ceiling(self._folder / "client-ceiling.json")
         path = key.model.shown if key.engine == "openai" else model_path(key.model)
         lines = EngineLines(self._folder, self._zero_ns, engine=key.engine, model=key.model.shown, variant=key.variant)
         own = self._folder / "servers" / folder_name(key)
         client = ClientOptions(top, spec.client_processes, self._tell)
-        return Served(key.engine, path, settings, own, client, lines, spec.engine_metrics_every_s)
+        return Served(key.engine, path, settings, own, client, lines, spec.engine_metrics_every_s, spec.request_timeout_s)
 
     def _end(self, key: SubjectKey) -> None:
         _, stack = self._open.pop(key)

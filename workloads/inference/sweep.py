@@ -19,7 +19,7 @@ from workloads.data.models import load_tokenizer
 from workloads.inference.asked import Asked, asked, requests_of
 from workloads.inference.cost import priced, settle, with_energy
 from workloads.inference.frameworks import engine_version
-from workloads.inference.frameworks.base import Answer
+from workloads.inference.frameworks.base import Answer, ModelMissing
 from workloads.inference.ledger import Ledger
 from workloads.inference.metrics import agreement, attained_low, cell, exact_match, request_record, unmeasured
 from workloads.inference.prompts import PromptTooLong
@@ -89,9 +89,12 @@ class Sweep:
         self._ledger.begin()
         answers = what if isinstance(what, Failed) else stage.measure(plan, what)
         if isinstance(answers, Failed):
-            records: list[RequestRecord] = []
+            # What came before it failed is kept; no figure of the cell is made of it.
+            records = self._records(plan, what, list(answers.answers)) if isinstance(what, Asked) else []
+            self._reference(plan, list(answers.answers))  # as a resumed sweep finds them in the ledger
             count = len(what.prompts) if isinstance(what, Asked) else requests_of(self._spec, plan)
             measured = unmeasured(plan, count, answers.kind, answers.reason)
+            measured = measured.model_copy(update={"failed": measured.requests - sum(r.ok for r in records)})
         else:
             assert isinstance(what, Asked)
             records = self._records(plan, what, answers)
@@ -222,7 +225,3 @@ def _text_tokens(answer: Answer, tokenizer: Any) -> int | None:
     if answer.chunk_tokens_from != "one_each" or not answer.text:
         return None
     return len(tokenizer.encode(answer.text, add_special_tokens=False))
-
-
-class ModelMissing(SpecError):
-    """A model can't be loaded."""

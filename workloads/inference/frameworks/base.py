@@ -18,6 +18,10 @@ HOST = "127.0.0.1"
 """Servers are started beside the client and are nobody else's business."""
 
 
+class ModelMissing(SpecError):
+    """A model isn't there, or lacks what makes it one."""
+
+
 @dataclass(frozen=True)
 class Settings:
     """How a model is loaded, the same for every engine of a benchmark."""
@@ -98,6 +102,8 @@ class Serve:
     files: tuple[tuple[str, str], ...] = ()
     """Path in the server's folder and text of what the command wants to read."""
     health: str = "/health"
+    api_key_env: str | None = None
+    """Environment variable with the key that every question needs; only its name is ever written down."""
     metrics: str | None = None
     """Path of its own figures in Prometheus' text format."""
     metrics_prefix: str = ""
@@ -118,9 +124,11 @@ def interpreter(engine: str) -> str:
 
 
 def check_model(path: str) -> None:
-    """Raise SpecError for a folder that isn't there; a hub id is left to the engine."""
+    """Raise ModelMissing for a folder that isn't there; a hub id is left to the engine."""
     if path.startswith(("/", ".", "~")) and not (Path(path).expanduser() / "config.json").is_file():
-        raise SpecError(f"model.name = {path!r}: no such model folder (config.json is looked for); give a Hugging Face folder or a hub id")
+        raise ModelMissing(
+            f"model.name = {path!r}: no such model folder (config.json is looked for); give a Hugging Face folder or a hub id"
+        )
 
 
 def check_own(name: str, words: Sequence[str], argv: Sequence[str]) -> None:
