@@ -71,6 +71,9 @@ class BenchSpec(Spec):
     """Measured in turn, A B A B."""
     url: NonEmpty | None = None
     """Engine openai: the endpoint, e.g. http://127.0.0.1:8000. It is used as it is, neither started nor stopped."""
+    endpoint: Literal["completions", "chat"] = "completions"
+    """Engine openai: what it is asked through. `completions` takes token ids; `chat`, all that some have, takes messages and applies its
+    own template to them."""
     concurrency: Annotated[tuple[PositiveInt, ...], AfterValidator(_distinct)] | None = None
     """Closed loop: requests in flight at once (null: 8 unless arrivals, trace or search is given)."""
     arrivals: Arrivals | None = None
@@ -192,6 +195,11 @@ class BenchSpec(Spec):
             raise ValueError("url is for engine openai, which needs it: an endpoint that runs already; add the one that is missing")
         if outside and self.mode != "server":
             raise ValueError("engines: openai is an endpoint, so it needs mode: server; set it")
+        if self.endpoint == "chat" and self.engines != ("openai",):
+            raise ValueError(
+                "endpoint: chat is for engine openai alone, as the others are given token ids; remove it, or measure the others by a "
+                "spec of their own"
+            )
         if self.prefix_cache and self.mode != "server":
             raise ValueError("prefix_cache needs mode: server, as an engine of ours can't be emptied between cells; set it, or remove it")
         if len(self.tensor_parallel_sizes) > 1 and self.mode != "server":

@@ -139,6 +139,25 @@ def test_without_ignore_eos_a_strict_endpoint_answers(swept: Callable[..., Swept
     assert cell.equal_prompt_tokens is True
 
 
+def test_an_endpoint_that_takes_chats_alone(swept: Callable[..., Swept], endpoint: Callable[..., str]) -> None:
+    url = endpoint("--chat-only")
+    refused = swept(engines=["openai"], url=url, concurrency=[2])
+    assert (refused.record.status, refused.cells[0].failure) == ("failed", "http_4xx")
+    assert refused.cells[0].error.endswith("set endpoint: chat for an endpoint that has no /v1/completions")
+
+
+def test_chats_are_asked_as_messages(swept: Callable[..., Swept], endpoint: Callable[..., str], tmp_path: Path) -> None:
+    chats = tmp_path / "chats.jsonl"
+    chats.write_text(json.dumps({"messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Name a colour."}]}))
+    url = endpoint("--chat-only", "--log", str(tmp_path / "log"))
+    done = swept(engines=["openai"], url=url, endpoint="chat", prompts={"file": str(chats), "count": 4}, concurrency=[2], warmup_requests=0)
+    assert done.code == 0, done.said
+    assert (done.cells[0].failed, done.cells[0].output_tokens) == (0, 4 * 6)
+    # The canned server counts words, and has no template: five words arrived.
+    assert {r.server_prompt_tokens for r in done.requests} == {5}
+    assert done.cells[0].equal_prompt_tokens is False
+
+
 def test_an_endpoint_that_is_not_there_is_one_clear_error(swept: Callable[..., Swept]) -> None:
     done = swept(engines=["openai"], url="http://127.0.0.1:9", concurrency=[1])
     assert done.code != 0

@@ -57,7 +57,7 @@ def asked(spec: BenchSpec, cell: PlannedCell, tokenizer: Any) -> Asked:
         return _replayed(spec, spec.trace, tokenizer)
     count = spec.prompts.count
     if cell.lengths:
-        made = synthesize(tokenizer, [cell.lengths.input_tokens] * count, spec.sampling.seed)
+        made = synthesize(tokenizer, [cell.lengths.input_tokens] * count, spec.sampling.seed, chat=spec.endpoint == "chat")
         return Asked([m.prompt for m in made], [None] * count, [cell.lengths.output_tokens] * count)
     loaded = load_prompts(spec.prompts, tokenizer, spec.max_model_len - spec.sampling.max_new_tokens)
     return Asked(loaded.prompts, loaded.references, [spec.sampling.max_new_tokens] * count, rows=loaded.rows)
@@ -85,5 +85,5 @@ def _replayed(spec: BenchSpec, trace: Trace, tokenizer: Any) -> Asked:
     if any(row.block_ids for row in rows):
         made = synthesize_shared(tokenizer, rows, spec.sampling.seed)
     else:
-        made = synthesize(tokenizer, [row.prompt_tokens for row in rows], spec.sampling.seed)
+        made = synthesize(tokenizer, [row.prompt_tokens for row in rows], spec.sampling.seed, chat=spec.endpoint == "chat")
     return Asked([m.prompt for m in made], [None] * len(rows), [row.output_tokens for row in rows], [row.offset_s for row in rows])

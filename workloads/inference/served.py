@@ -141,6 +141,8 @@ class Served:
             self.failed = _lost(error)
             return replace(self.failed, answers=result.answers)
         for answer in result.answers:
+            if self._outside and answer.http_status == 404 and self._target.endpoint == "completions":
+                answer.error = f"{answer.error}; set endpoint: chat for an endpoint that has no /v1/completions"
             if answer.failure == failures.HTTP_4XX and "ignore_eos" in (answer.error or ""):
                 answer.error = f"{answer.error}; this endpoint can't be made to give exact lengths: set sampling.ignore_eos: false"
         return result.answers
@@ -153,8 +155,9 @@ class Served:
                 answer.text = answer.text and answer.text.replace(key, "***")
 
     def _requests(self, what: Asked, params: Params) -> tuple[Any, ...]:
-        pairs = zip(what.prompts, what.output_tokens, strict=True)
-        bodies = (body(self._target, replace(params, max_new_tokens=tokens), prompt=prompt) for prompt, tokens in pairs)
+        chat = self._target.endpoint == "chat"
+        asked = ({"messages": prompt.messages} if chat else {"prompt": prompt} for prompt in what.prompts)
+        bodies = (body(self._target, replace(params, max_new_tokens=n), **one) for one, n in zip(asked, what.output_tokens, strict=True))
         return tuple(request(self._target, i, data) for i, data in enumerate(bodies))
 
     def __enter__(self) -> Self:

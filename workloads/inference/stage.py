@@ -110,7 +110,7 @@ class Stage:
         spec = self._spec
         settings = Settings(
             precision(key.precision), spec.max_model_len, spec.memory_fraction, spec.max_concurrency,
-            tensor_parallel_size=key.tensor_parallel, prefix_cache=spec.prefix_cache, endpoint_url=spec.url or "",
+            tensor_parallel_size=key.tensor_parallel, prefix_cache=spec.prefix_cache, endpoint_url=spec.url or "", endpoint=spec.endpoint,
             server_args=spec.args_of(key.engine),
         )  # fmt: skip
         if spec.mode == "offline":

@@ -36,6 +36,8 @@ class Settings:
     """Off: no engine answers from an earlier request's work."""
     endpoint_url: str = ""
     """Of `openai`: where the server is, up to but without /v1."""
+    endpoint: Literal["completions", "chat"] = "completions"
+    """Of `openai`: what it is asked through."""
     server_args: tuple[str, ...] = ()
     """Appended to the server's command as they are."""
 
@@ -45,6 +47,8 @@ class Prompt:
     index: int
     token_ids: tuple[int, ...]
     """The very ids every engine must be given."""
+    messages: tuple[dict[str, str], ...] = field(default=(), compare=False)
+    """What they were made of, for an endpoint that takes chats alone and applies the template itself."""
 
 
 @dataclass(frozen=True)
@@ -110,8 +114,8 @@ class Serve:
     figures: tuple[tuple[str, str], ...] = ()
     """What ncdemo.spec.result_bench.EngineSample calls a figure, and the engine's name for it there."""
     prefix_cache: Literal["off", "on", "unknown"] = "off"
-    endpoint: Literal["completions", "generate"] = "completions"
-    """Which of its endpoints takes token ids."""
+    endpoint: Literal["completions", "generate", "chat"] = "completions"
+    """Which of its endpoints is asked: one that takes token ids, but for `chat`."""
     fields: tuple[tuple[str, Any], ...] = ()
     """Of every request's body, beside the protocol's own."""
     reset: str | None = None

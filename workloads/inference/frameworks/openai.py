@@ -22,5 +22,6 @@ def serve(path: str, settings: Settings, port: int) -> Serve:
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise SpecError(f"endpoint_url = {settings.endpoint_url!r}: not a URL; give one such as http://127.0.0.1:8000")
     return Serve(
-        argv=(), url=url, model=path, health="/v1/models", prefix_cache="unknown", api_key_env=API_KEY if os.environ.get(API_KEY) else None
-    )
+        argv=(), url=url, model=path, endpoint=settings.endpoint, health="/v1/models", prefix_cache="unknown",
+        api_key_env=API_KEY if os.environ.get(API_KEY) else None,
+    )  # fmt: skip

@@ -44,6 +44,7 @@ class Config:
     max_model_len: int | None = None
     own_length: int | None = None
     strict: bool = False
+    chat_only: bool = False
     key: str | None = None
     chances: dict[str, float] = field(default_factory=dict)
     seed: int = 0
@@ -146,7 +147,7 @@ class Server:
         method, path = line[0], line[1].partition("?")[0]
         if self.config.key and (given := headers.get("authorization", "")) != f"Bearer {self.config.key}":
             self._send(connection, reply.response(401, {"error": {"message": f"Incorrect API key provided: {given}"}}))
-        elif method == "POST" and path.endswith("/completions"):
+        elif method == "POST" and path.endswith("/completions") and (not self.config.chat_only or "chat" in path):
             self._generate(connection, path, headers, body)
         elif path in ("/health", "/reset_prefix_cache", "/flush_cache", "/ping"):
             self._send(connection, reply.response(200, {}))
