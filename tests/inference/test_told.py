@@ -61,6 +61,14 @@ def test_an_endpoint_that_counts_nothing_has_its_text_counted(swept: Callable[..
     assert c.output_tokens == sum(r.output_tokens for r in done.requests) > 0
 
 
+def test_a_failed_cell_of_a_trace_has_the_traces_requests(swept: Callable[..., Swept], tmp_path: Path) -> None:
+    trace = tmp_path / "trace.csv"
+    rows = ["2023-11-16 18:17:03.0,12,3", "2023-11-16 18:17:03.2,900,4", "2023-11-16 18:17:03.4,15,5"]
+    trace.write_text("\n".join(["TIMESTAMP,ContextTokens,GeneratedTokens", *rows]))
+    (cell,) = swept(engines=["transformers"], concurrency=None, trace={"file": str(trace)}).cells
+    assert (cell.failure, cell.requests, cell.failed) == ("engine_missing", 2, 2), "24 is prompts.count; one row is too long"
+
+
 @pytest.mark.parametrize(("ignore_eos", "found"), [(True, (None, None)), (False, (1.0, 4))])
 def test_a_text_that_ran_on_after_the_end_is_no_miss(
     swept: Callable[..., Swept], tmp_path: Path, ignore_eos: bool, found: tuple[float | None, int | None]
