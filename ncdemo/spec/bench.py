@@ -112,7 +112,8 @@ class BenchSpec(Spec):
     0: only before and after each cell."""
     client_processes: Literal["auto"] | PositiveInt = "auto"
     """Processes of the load generator. `auto`: one; a cell in which that was above half of what it can do is measured once more with
-    as many as it needs, up to the cores, and the first is thrown away. Of use in mode: server."""
+    as many as it needs, up to the cores, and the first is thrown away; not where a prefix cache can't be emptied in between. Of use in
+    mode: server."""
     server_args: dict[Engine, tuple[NonEmpty, ...]] = {}
     """By engine, arguments appended to its server's command as they are, e.g. {vllm: [--enforce-eager]}; in mode: offline for sglang
     alone. Those that ncdemo sets itself are refused."""

@@ -51,21 +51,36 @@ def test_an_answer_that_was_counted_or_failed_still_decides_whether_lengths_are_
     assert cell([untold(8), untold(None, 1, **told)], PLAN, Slo(), expected_tokens=[8, 8], agreement=None).equal_output_tokens is equal
 
 
-def test_an_endpoint_that_counts_nothing_has_its_text_counted(swept: Callable[..., Swept], endpoint: Callable[..., str]) -> None:
-    done = swept(engines=["openai"], url=endpoint("--fault", "no_usage=1"), concurrency=[4])
-    (c,) = done.cells
-    assert (c.failed, c.tokens_from_text, c.tpot_s, c.equal_output_tokens) == (0, 24, None, None), done.said
-    assert {(r.output_tokens_from, r.chunk_tokens_from, r.finish_reason, r.http_status) for r in done.requests} == {
-        ("text", "one_each", "length", 200)
-    }
-    assert c.output_tokens == sum(r.output_tokens for r in done.requests) > 0
-
-
-@pytest.mark.parametrize(("ignore_eos", "found"), [(True, (None, None)), (False, (1.0, 4))])
-def test_a_text_that_ran_on_after_the_end_is_no_miss(
-    swept: Callable[..., Swept], tmp_path: Path, ignore_eos: bool, found: tuple[float | None, int | None]
-) -> None:
+@pytest.fixture
+def right_answer(tmp_path: Path) -> dict:
+    """A prompt whose reference is what the canned server begins with."""
     file = tmp_path / "asked.jsonl"
     file.write_text(json.dumps({"prompt": "Say it.", "reference": "the of one"}))
-    done = swept(prompts={"file": str(file), "count": 4}, sampling={"max_new_tokens": 3, "ignore_eos": ignore_eos})
-    assert (done.cells[0].exact_match, done.cells[0].exact_match_examples) == found, "the server tells no token ids"
+    return {"file": str(file), "count": 12}
+
+
+def test_an_endpoint_that_counts_nothing_has_its_text_counted_and_no_end_is_known(
+    swept: Callable[..., Swept], endpoint: Callable[..., str], right_answer: dict
+) -> None:
+    sampling = {"max_new_tokens": 3, "ignore_eos": True}
+    done = swept(engines=["openai"], url=endpoint("--fault", "no_usage=1"), concurrency=[4], prompts=right_answer, sampling=sampling)
+    (c,) = done.cells
+    assert (c.failed, c.tokens_from_text, c.tpot_s, c.equal_output_tokens) == (0, 12, None, None), done.said
+    assert {(r.text, r.output_tokens_from, r.chunk_tokens_from, r.finish_reason, r.http_status) for r in done.requests} == {
+        (" the of one", "text", "one_each", "length", 200)
+    }
+    assert c.output_tokens == sum(r.output_tokens for r in done.requests) > 0
+    assert (c.exact_match, c.exact_match_examples) == (None, None), "texts may have run on after the model's end, and no ids say where"
+
+
+def test_answers_that_ended_themselves_are_right_or_wrong(swept: Callable[..., Swept], right_answer: dict) -> None:
+    (c,) = swept(prompts=right_answer, sampling={"max_new_tokens": 3, "ignore_eos": False}).cells
+    assert (c.exact_match, c.exact_match_examples) == (1.0, 12)
+
+
+def test_a_failed_cell_of_a_trace_has_the_traces_requests(swept: Callable[..., Swept], tmp_path: Path) -> None:
+    trace = tmp_path / "trace.csv"
+    rows = ["2023-11-16 18:17:03.0,12,3", "2023-11-16 18:17:03.2,900,4", "2023-11-16 18:17:03.4,15,5"]
+    trace.write_text("\n".join(["TIMESTAMP,ContextTokens,GeneratedTokens", *rows]))
+    (cell,) = swept(engines=["transformers"], concurrency=None, trace={"file": str(trace)}).cells
+    assert (cell.failure, cell.requests, cell.failed) == ("engine_missing", 2, 2), "24 is prompts.count; one row is too long"

@@ -98,10 +98,14 @@ def test_a_server_that_never_started_has_left_its_command(served: Callable[..., 
     assert "--no-such-option" in json.loads((tmp_path / "servers" / "echo" / "command.json").read_text())["argv"]
 
 
-def test_an_endpoint_is_asked_for_its_version(served: Callable[..., Served], endpoint: Callable[..., str], tmp_path: Path) -> None:
+def test_an_endpoint_is_asked_for_its_version_and_loaded_once(
+    served: Callable[..., Served], endpoint: Callable[..., str], tmp_path: Path
+) -> None:
     from ncdemo import __version__
 
-    assert served("openai", endpoint_url=endpoint()).failed is None
+    outside = served("openai", top=NARROW, endpoint_url=endpoint())
+    measure(outside)
+    assert (outside.client.processes, outside.client.headroom_of_one) == (1, None), "its cache may have the prompts by then"
     assert served_versions(tmp_path) == {"openai": f"canned {__version__}"}
 
 

@@ -104,7 +104,9 @@ class Served:
             asked = self._options.processes
             plan = Plan(self._target, self._requests(what, params), when(what, load, params.seed), 1 if asked == "auto" else asked)
             result = self._load(plan)
-            more = processes_needed(self.client, plan) if asked == "auto" and not any(a.failure for a in result.answers) else 1
+            # A cache that can't be emptied would answer the same prompts the second time, and a server that fails would fail again.
+            again = asked == "auto" and self.prefix_cache in ("off", "reset") and not any(a.failure for a in result.answers)
+            more = processes_needed(self.client, plan) if again else 1
             if self.client and more > 1:
                 alone = self.client.headroom
                 log.info("the client's one process was at %.0f %% of what it can do: once more with %d", (1 - (alone or 0)) * 100, more)
