@@ -126,10 +126,12 @@ def write_text(path: Path, text: str) -> None:
     os.replace(part, path)
 
 
-def progress(phase: str, done: int, total: int, **figures: float) -> None:
+def progress(phase: str, done: float, total: int, **figures: float) -> None:
     """Tell whoever started this process how far it is: one JSON line on stdout, when NCDEMO_PROGRESS=1."""
     if os.environ.get("NCDEMO_PROGRESS") == "1":
-        print(json.dumps({"phase": phase, "done": done, "total": total, **figures}), flush=True)
+        # In one write, as threads may tell too.
+        sys.stdout.write(json.dumps({"phase": phase, "done": done, "total": total, **figures}) + "\n")
+        sys.stdout.flush()
 
 
 def main_guard(main: Any) -> None:

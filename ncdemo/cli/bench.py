@@ -3,15 +3,12 @@
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from ncdemo.cli.options import spec_options
 
 # Nothing of ncdemo.spec is imported here: it would cost `--help` a quarter of a second.
-if TYPE_CHECKING:
-    from ncdemo.spec.bench import BenchSpec
 
 
 @click.group("bench")
@@ -28,36 +25,14 @@ def run(config: str, overrides: tuple[str, ...], dry_run: bool, resume: Path | N
     """Measure every cell of a spec. Prints the run's folder."""
     from ncdemo.cli.launch import follow, new_run_folder, prepare, unfinished
     from ncdemo.spec import BenchSpec, load_spec
+    from ncdemo.spec.paths import runs_dir
 
     spec = load_spec(config, BenchSpec, overrides)
     if dry_run:
-        click.echo(plan_text(spec))
+        from ncdemo.cli.bench_plan import plan_text
+
+        click.echo(plan_text(spec, runs_dir()))
     follow(prepare(spec, unfinished(resume) if resume else new_run_folder(spec.name)), dry_run)
-
-
-def plan_text(spec: "BenchSpec") -> str:
-    """Return the cells in the order of measuring. How long they take nobody knows before; an open loop's length is its least."""
-    from ncdemo.spec.sweep import cells, searches
-
-    lines = [f"# {len(cells(spec))} cells of {spec.prompts.count} requests"]
-    lines += [f"#   {cell.key}{_least(cell.load.rate_rps, spec.prompts.count)}" for cell in cells(spec)]
-    lines += [f"#   a search of at most {spec.search.max_runs} cells: {first.subject.shown}" for first in searches(spec) if spec.search]
-    if least_s := sum(spec.prompts.count / cell.load.rate_rps for cell in cells(spec) if cell.load.rate_rps):
-        lines.append(f"# open loops send for {least_s:.0f} s{_price(spec, least_s)}; closed loops, loading and searches come on top")
-    return "\n".join(lines)
-
-
-def _least(rate_rps: float | None, count: int) -> str:
-    return f" (at least {count / rate_rps:.0f} s)" if rate_rps else ""
-
-
-def _price(spec: "BenchSpec", seconds: float) -> str:
-    """Return what the node costs meanwhile, where the spec names one whose price is known."""
-    from ncdemo.spec.sizes import find
-
-    size = find(spec.prices.vm_size) if spec.prices else None
-    hourly = size.price(spec.prices.region) if size and spec.prices else None
-    return f", {hourly * seconds / 3600:.2f} USD of {size.name} as you go" if hourly is not None and size else ""
 
 
 @command.command()

@@ -5,25 +5,66 @@ write_cells(Path("runs/bench"), "csv", None)
 
 import csv
 import json
+import shlex
 import sys
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+from ncdemo.report.fairness import flags
+from ncdemo.report.frontier import on_frontier
+from ncdemo.report.measured import Measured, read_measured
 from ncdemo.spec.base import SpecError
-from ncdemo.spec.result import RunRecord
 
 
 def rows(folder: Path) -> list[dict[str, Any]]:
-    """Return one row per cell: the run's own facts, then every figure under its dotted name. Not measured is None."""
-    try:
-        record = RunRecord.model_validate_json((folder / "result.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise SpecError(f"{folder}/result.json: can't be read ({str(error).splitlines()[0]}); give the folder of a run") from None
-    if record.bench is None:
-        raise SpecError(f"{folder}: holds no benchmark that measured anything; give a run of `ncdemo bench run`")
-    about = {"run": record.run_id, "spec_hash": record.spec_hash, "started_at": record.started_at}
-    return [about | _flat(cell.model_dump(mode="json")) for cell in record.bench.cells]
+    """Return one row per cell: what it was measured on, then every figure under its dotted name. Not known and not measured are None.
+
+    Of a run that goes on or was killed these are the cells that it finished.
+    """
+    measured = read_measured(folder)
+    best = on_frontier(measured.cells)
+    about = _about(measured)
+    return [
+        about
+        | {"engine_version": measured.versions.get(cell.engine), "server_args": _arguments(measured.spec, cell.engine)}
+        | _flat(cell.model_dump(mode="json"))
+        | {"tensor_parallel_size": cell.tensor_parallel_size or _only_size(measured.spec)}
+        | {"on_pareto_frontier": best.get((cell.model, cell.lengths, cell.subject, cell.load)), "flags": "; ".join(flags(cell))}
+        for cell in measured.cells
+    ]
+
+
+def _about(measured: Measured) -> dict[str, Any]:
+    """Return what all cells of a run share."""
+    record, slo, environment = measured.record, measured.spec.get("slo") or {}, measured.environment
+    gpus = [str(gpu.get("name")) for gpu in environment.get("gpus") or () if isinstance(gpu, dict)]
+    return {
+        "run": record.run_id,
+        "status": record.status,
+        "spec_hash": record.spec_hash,
+        "started_at": record.started_at,
+        "git_commit": environment.get("git_commit"),
+        "git_dirty": environment.get("git_dirty"),
+        "gpu": ", ".join(dict.fromkeys(gpus)) or None,
+        "gpus": len(gpus) if environment.get("gpus") is not None else None,
+        "gpu_driver": environment.get("gpu_driver"),
+        "cpu": (environment.get("cpu") or {}).get("model"),
+        "slo.ttft_s": slo.get("ttft_s"),
+        "slo.tpot_s": slo.get("tpot_s"),
+    }
+
+
+def _arguments(spec: dict[str, Any], engine: str) -> str | None:
+    """Return what the spec appended to an engine's server's command, as one line of a shell."""
+    words = (spec.get("server_args") or {}).get(engine)
+    return shlex.join(map(str, words)) if words else None
+
+
+def _only_size(spec: dict[str, Any]) -> int | None:
+    """Return the tensor parallel size of a run whose cells don't say it, where it had one."""
+    sizes: list[int] = spec.get("tensor_parallel_sizes") or []
+    return sizes[0] if len(sizes) == 1 else None
 
 
 def write_cells(folder: Path, form: str, output: Path | None) -> None:

@@ -12,6 +12,8 @@ OBJECTIVES = ("slo_ttft_s", "slo_tpot_s")
 """Gates of the figures that objectives are a part of; the others don't depend on them."""
 HEADROOM_FLOOR = 0.5
 """Of the client's own ceiling, what must be left: measurement.md."""
+LATENESS_S = 0.05
+"""The latest that an open loop may send behind its schedule: a tenth of the interactive objective for the first token. A judgement."""
 CONFIDENCE = 0.95
 
 
@@ -25,6 +27,8 @@ def flags(cell: Cell) -> list[str]:
     if cell.equal_output_tokens is False:
         of = "" if cell.asked_output_tokens is None else f": {cell.output_tokens} instead of {cell.asked_output_tokens}"
         found.append(f"output tokens differ from what was asked for{of}")
+    if cell.tokens_from_text:
+        found.append(f"the server told no token counts for {cell.tokens_from_text} answers: their tokens were counted from the text")
     if cell.equal_prompt_tokens is False:
         found.append("the server counted other prompt tokens than it was sent")
     found += _by_its_own_count(cell)
@@ -32,7 +36,12 @@ def flags(cell: Cell) -> list[str]:
         found.append(f"only {cell.token_agreement * 100:.1f} % of tokens agree with the first engine")
     if cell.client and cell.client.headroom is not None and cell.client.headroom < HEADROOM_FLOOR:
         found.append(
-            f"the load generator itself was at {(1 - cell.client.headroom) * 100:.0f} % of what it can do: it may be what was measured"
+            f"the load generator itself was at {(1 - cell.client.headroom) * 100:.0f} % of what it can do: it may be what was measured; "
+            f"set client_processes above {cell.client.processes}, or run it where it has more cores"
+        )
+    if cell.concurrency is None and cell.client and cell.client.max_lateness_s > LATENESS_S:
+        found.append(
+            f"requests were sent up to {cell.client.max_lateness_s * 1e3:.0f} ms behind their schedule: the load was not the one asked for"
         )
     if cell.gates and cell.gates.prefix_cache == "unknown":
         found.append("whether a prefix cache answered is not known")

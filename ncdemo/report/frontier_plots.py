@@ -1,40 +1,26 @@
 """What a load buys: throughput against latency with the Pareto frontier, and goodput against the rate that was offered.
 
-A point is one subject at one load, the median of its repeats. It is on the frontier when no other point of the figure has both
-more output tokens/s and a lower latency. Cells that fail a fairness gate are drawn as crosses and are on no frontier.
+frontier.py says what a point is and which are on the frontier. Cells that fail a fairness gate are drawn as crosses.
 """
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import groupby
 from statistics import median
 from typing import Any
 
 from matplotlib.axes import Axes
 
-from ncdemo.report.fairness import flags
 from ncdemo.report.figure import DASHES, INK, MUTED, NARROW, SERIES, Plot, drawing, panels, to_svg
+from ncdemo.report.frontier import Point, alike, pareto, points
 from ncdemo.report.show import short
 from ncdemo.spec.result_bench import Cell, SearchResult
-
-
-@dataclass(frozen=True)
-class Point:
-    """Medians over the repeats of one subject at one load."""
-
-    subject: str
-    load: str
-    latency_s: float
-    output_tokens_per_s: float
-    flagged: bool
 
 
 def frontier_plots(cells: Sequence[Cell], searches: Sequence[SearchResult], colours: dict[str, int]) -> list[Plot]:
     """Draw both figures per model and lengths, where there are at least two loads to draw."""
     plots = []
     with drawing():
-        for (model, lengths), mine in _groups(cells):
+        for (model, lengths), mine in alike(cells):
             what = ", ".join(filter(None, (model, lengths)))
             found = points(mine)
             if len({p.load for p in found}) > 1:
@@ -51,34 +37,6 @@ def frontier_plots(cells: Sequence[Cell], searches: Sequence[SearchResult], colo
                     caption += " Vertical: the highest rate that a search found good."
                 plots.append(Plot(caption, _goodput(open_loops, best, what, colours)))
     return plots
-
-
-def points(cells: Sequence[Cell]) -> list[Point]:
-    """Return what can be drawn: cells whose median latency and throughput were measured."""
-    found = []
-    for subject, load in dict.fromkeys((c.subject, c.load) for c in cells):
-        group = [c for c in cells if (c.subject, c.load) == (subject, load)]
-        latencies = [c.e2e_s.p50 for c in group if c.e2e_s and c.e2e_s.p50 is not None]
-        speeds = [c.output_tokens_per_s for c in group if c.output_tokens_per_s is not None]
-        if latencies and speeds:
-            found.append(Point(subject, load, median(latencies), median(speeds), any(flags(c) for c in group)))
-    return found
-
-
-def pareto(found: Sequence[Point]) -> list[Point]:
-    """Return the points that no other dominates, by latency; those that fail a gate take no part."""
-    fair = [p for p in found if not p.flagged]
-    return sorted((p for p in fair if not any(_dominates(other, p) for other in fair)), key=lambda p: p.latency_s)
-
-
-def _dominates(a: Point, b: Point) -> bool:
-    no_worse = a.latency_s <= b.latency_s and a.output_tokens_per_s >= b.output_tokens_per_s
-    return no_worse and (a.latency_s, a.output_tokens_per_s) != (b.latency_s, b.output_tokens_per_s)
-
-
-def _groups(cells: Sequence[Cell]) -> list[tuple[tuple[str, str | None], list[Cell]]]:
-    ordered = sorted(cells, key=lambda c: (c.model, c.lengths or ""))
-    return [(key, list(group)) for key, group in groupby(ordered, key=lambda c: (c.model, c.lengths))]
 
 
 def _frontier(found: Sequence[Point], what: str, colours: dict[str, int]) -> str:

@@ -112,7 +112,8 @@ def bench(run: Run, colours: dict[str, int]) -> dict[str, Any]:
     rows = tables.cells(run, colours)
     return {
         "label": run.label,
-        "engines": [(engine, colours[engine] % 8, result.engine_versions.get(engine) if result else None) for engine in engines],
+        "engines": [(engine, colours[engine] % 8, _version(result, engine.split()[0]) if result else None) for engine in engines],
+        "latencies": [name for _, name in tables.latencies(run)],
         "plots": throughput_plots(run, colours) + frontier_plots(found, result.searches if result else [], colours),
         "distributions": latency_plots(run, colours),
         "searches": tables.searches(run),
@@ -128,6 +129,11 @@ def bench(run: Run, colours: dict[str, int]) -> dict[str, Any]:
         "load_times": [(name, duration(seconds)) for name, seconds in result.load_time_s.items()] if result else [],
         "prompts": _prompts(result) if result else None,
     }
+
+
+def _version(result: BenchResult, engine: str) -> str | None:
+    """Return an engine's version and what was appended to its server's command."""
+    return " ".join(filter(None, (result.engine_versions.get(engine), *result.server_args.get(engine, ())))) or None
 
 
 def _prompts(result: BenchResult) -> str:

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from ncdemo.report.lines import records
+from ncdemo.report.measured import read_measured
 from ncdemo.spec.agreement import AGREEMENT_TOKENS
 from ncdemo.spec.base import SpecError
-from ncdemo.spec.result import RunRecord
 from ncdemo.spec.result_bench import Cell, SearchResult, load_of, subject_of
 
 Start = tuple[list[int] | None, list[str] | None]
@@ -31,6 +31,8 @@ class Side:
     """Prompts of a cell that differ: a short file is repeated. None: not known."""
     about: dict[str, str] = field(default_factory=dict)
     """Versions and hardware that may differ between two runs, in words."""
+    whole: bool = True
+    """False: its run goes on or was killed; these are the cells that it finished."""
     folder: Path | None = None
     """Where its requests.jsonl is."""
 
@@ -54,26 +56,20 @@ class Side:
 
 def read_side(folder: Path, subject: str | None) -> Side:
     """Return a subject of a run. Raise SpecError where there is none, or several and none was named."""
-    try:
-        record = RunRecord.model_validate_json((folder / "result.json").read_text(encoding="utf-8"))
-    except OSError as error:
-        raise SpecError(f"{folder}/result.json: {error.strerror}; give the folder of a benchmark's run") from None
-    except ValueError:
-        raise SpecError(f"{folder}/result.json: can't be read; use the version of ncdemo that wrote it") from None
-    if record.bench is None:
-        raise SpecError(f"{folder}: holds no benchmark that measured anything; give a run of `ncdemo bench run`")
-    subjects = list(dict.fromkeys(c.subject for c in record.bench.cells))
+    measured = read_measured(folder)
+    record, bench = measured.record, measured.record.bench
+    subjects = list(dict.fromkeys(c.subject for c in measured.cells))
     if subject is None and len(subjects) > 1:
         raise SpecError(f"{folder}: holds {', '.join(subjects)}; say which as RUN:SUBJECT, e.g. {folder}:{subjects[0]}")
     chosen = subject or subjects[0]
     if chosen not in subjects:
         raise SpecError(f"{folder}:{chosen}: no such subject; give one of: {', '.join(subjects)}")
-    cells = tuple(c for c in record.bench.cells if c.subject == chosen)
-    engine = cells[0].engine
+    cells = tuple(c for c in measured.cells if c.subject == chosen)
     return Side(
-        record.run_id, chosen, cells, tuple(s for s in record.bench.searches if s.subject == chosen),
-        distinct=record.bench.prompt_rows.used if record.bench.prompt_rows else None,
-        about=_machine(folder) | {"engine version": record.bench.engine_versions.get(engine, "not known")}, folder=folder,
+        record.run_id, chosen, cells, tuple(s for s in bench.searches if s.subject == chosen) if bench else (),
+        distinct=bench.prompt_rows.used if bench and bench.prompt_rows else None,
+        about=_machine(folder) | {"engine version": measured.versions.get(cells[0].engine, "not known")}, folder=folder,
+        whole=measured.whole,
     )  # fmt: skip
 
 

@@ -20,6 +20,7 @@ SEARCHES = (
     ("Cells", "n"),
     ("Ended because", ""),
 )
+LATENCIES = (("ttft_s", "TTFT"), ("ttft_from_schedule_s", "TTFT since due"), ("tpot_s", "TPOT"), ("itl_s", "ITL"), ("e2e_s", "End to end"))
 COSTS = (
     ("Engine", ""),
     ("Model", ""),
@@ -71,17 +72,24 @@ def training(runs: list[Run]) -> Table:
     return [(name, values) for name, values in rows.items() if any(value != NOT_MEASURED for value in values)]
 
 
+def latencies(run: Run) -> list[tuple[str, str]]:
+    """Return field and name of what is said of a cell's latency; since when a request was due only where an open loop is."""
+    found = run.record.bench.cells if run.record and run.record.bench else []
+    return [one for one in LATENCIES if one[0] != "ttft_from_schedule_s" or any(c.concurrency is None for c in found)]
+
+
 def cells(run: Run, colours: dict[str, int]) -> list[dict[str, Any]]:
     """Return one row per cell, ordered so that what is compared stands together."""
+    shown = [field for field, _ in latencies(run)]
     found = run.record.bench.cells if run.record and run.record.bench else []
     loads = list(dict.fromkeys(c.load for c in found))
     return [
-        _cell(c) | {"colour": colours[c.subject] % 8}
+        _cell(c, shown) | {"colour": colours[c.subject] % 8}
         for c in sorted(found, key=lambda c: (c.model, loads.index(c.load), c.subject, c.repeat))
     ]
 
 
-def _cell(cell: Cell) -> dict[str, Any]:
+def _cell(cell: Cell, latencies: Sequence[str]) -> dict[str, Any]:
     rates = (cell.output_tokens_per_s, cell.requests_per_s, cell.goodput_rps)
     return {
         "engine": cell.subject,
@@ -90,8 +98,8 @@ def _cell(cell: Cell) -> dict[str, Any]:
         "repeat": cell.repeat,
         "counts": [number(cell.requests), number(cell.failed)],
         "numbers": [*map(number, rates), percent(cell.slo_attainment)],
-        "latencies": [_percentiles(d) for d in (cell.ttft_s, cell.tpot_s, cell.itl_s, cell.e2e_s)],
-        "equal": {True: "yes", False: "no", None: "not asked for"}[cell.equal_output_tokens],
+        "latencies": [_percentiles(getattr(cell, field)) for field in latencies],
+        "equal": {True: "yes", False: "no", None: "not known" if cell.tokens_from_text else "not asked for"}[cell.equal_output_tokens],
         "agreement": percent(cell.token_agreement),
         "exact": "" if cell.exact_match is None else f"{percent(cell.exact_match)} of {number(cell.exact_match_examples)}",
         "flags": flags(cell),

@@ -11,6 +11,9 @@ from ncdemo.spec.traffic import Arrivals, Lengths, Load, Search, Trace
 T = TypeVar("T")
 Engine = Literal["transformers", "vllm", "sglang", "lmdeploy", "tensorrt_llm", "openai", "echo"]
 
+OFFLINE_TAKES_ARGS = ("sglang",)
+"""Engines that read their server's arguments also when they live in a process of ours."""
+
 
 def _distinct(values: tuple[T, ...]) -> tuple[T, ...]:
     if len(set(values)) != len(values):
@@ -68,6 +71,9 @@ class BenchSpec(Spec):
     """Measured in turn, A B A B."""
     url: NonEmpty | None = None
     """Engine openai: the endpoint, e.g. http://127.0.0.1:8000. It is used as it is, neither started nor stopped."""
+    endpoint: Literal["completions", "chat"] = "completions"
+    """Engine openai: what it is asked through. `completions` takes token ids; `chat`, all that some have, takes messages and applies its
+    own template to them."""
     concurrency: Annotated[tuple[PositiveInt, ...], AfterValidator(_distinct)] | None = None
     """Closed loop: requests in flight at once (null: 8 unless arrivals, trace or search is given)."""
     arrivals: Arrivals | None = None
@@ -104,6 +110,16 @@ class BenchSpec(Spec):
     engine_metrics_every_s: float = Field(default=5.0, ge=0, le=3600)
     """Seconds between two looks at the queue of an engine's server while a cell is measured; each costs the server some milliseconds.
     0: only before and after each cell."""
+    client_processes: Literal["auto"] | PositiveInt = "auto"
+    """Processes of the load generator. `auto`: one; a cell in which that was above half of what it can do is measured once more with
+    as many as it needs, up to the cores, and the first is thrown away; not where a prefix cache can't be emptied in between. Of use in
+    mode: server."""
+    server_args: dict[Engine, tuple[NonEmpty, ...]] = {}
+    """By engine, arguments appended to its server's command as they are, e.g. {vllm: [--enforce-eager]}; in mode: offline for sglang
+    alone. Those that ncdemo sets itself are refused."""
+    request_timeout_s: float = Field(default=600.0, gt=0, le=86400)
+    """Seconds from sending a request to its last byte; one that takes longer has failed. A server that brings nothing in that time for
+    request after request hangs: its cell ends then. Offline a cell may take so long for each wave of its concurrency."""
     telemetry: Telemetry = Telemetry()
     """What is sampled and logged beside it."""
 
@@ -122,6 +138,10 @@ class BenchSpec(Spec):
         if self.trace:
             loads.append(Load(kind="trace", scale=self.trace.scale))
         return tuple(loads)
+
+    def args_of(self, engine: str) -> tuple[str, ...]:
+        """Return what is appended to an engine's server's command."""
+        return next((words for name, words in self.server_args.items() if name == engine), ())
 
     @property
     def max_concurrency(self) -> int:
@@ -176,8 +196,28 @@ class BenchSpec(Spec):
             raise ValueError("url is for engine openai, which needs it: an endpoint that runs already; add the one that is missing")
         if outside and self.mode != "server":
             raise ValueError("engines: openai is an endpoint, so it needs mode: server; set it")
+        if self.endpoint == "chat" and self.engines != ("openai",):
+            raise ValueError(
+                "endpoint: chat is for engine openai alone, as the others are given token ids; remove it, or measure the others by a "
+                "spec of their own"
+            )
         if self.prefix_cache and self.mode != "server":
             raise ValueError("prefix_cache needs mode: server, as an engine of ours can't be emptied between cells; set it, or remove it")
         if len(self.tensor_parallel_sizes) > 1 and self.mode != "server":
             raise ValueError("tensor_parallel_sizes needs mode: server for more than one size; set it, or give one size")
+        return self
+
+    @model_validator(mode="after")
+    def _takes_arguments(self) -> Self:
+        for engine in self.server_args:
+            if engine not in self.engines:
+                raise ValueError(f"server_args: {engine} is not in engines; add it there, or remove its arguments")
+            if engine == "openai":
+                raise ValueError(
+                    "server_args: openai is an endpoint that runs already; give them where it is started, and remove them here"
+                )
+            if engine == "transformers":
+                raise ValueError("server_args: transformers has no server; remove its arguments")
+            if self.mode != "server" and engine not in OFFLINE_TAKES_ARGS:
+                raise ValueError(f"server_args: {engine} takes none in mode: offline; set mode: server, or remove them")
         return self

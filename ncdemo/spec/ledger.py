@@ -9,9 +9,30 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from ncdemo.spec.base import SpecError
-from ncdemo.spec.result_bench import LedgerEntry, LedgerHead
+from ncdemo.spec.record import Record
+from ncdemo.spec.result_bench import Cell
 
 CELLS_FILE = "cells.jsonl"
+
+
+class LedgerHead(Record):
+    """First line of cells.jsonl."""
+
+    spec_hash: str
+
+
+class LedgerEntry(Record):
+    """A finished cell. A cell without one was not finished: what requests.jsonl holds of it is dropped."""
+
+    key: str
+    """Names the cell in the plan (ncdemo/spec/sweep.py)."""
+    cell: Cell
+    requests_bytes: int
+    """Length of requests.jsonl with this cell."""
+    end_s: float
+    """The run's clock when it was written."""
+    wall_s: float
+    """Seconds that the cell took, its reset and records included."""
 
 
 @dataclass

@@ -2,7 +2,8 @@
 
 A run directory has spec.yaml, environment.json, result.json (RunRecord), and as JSON Lines steps.jsonl (StepRecord),
 evals.jsonl (EvalRecord), requests.jsonl (RequestRecord), samples.jsonl (Sample), engines.jsonl (EngineSample), cells.jsonl
-(LedgerHead, then LedgerEntry per finished cell of a benchmark); log.txt and, after training, model/.
+(LedgerHead, then LedgerEntry per finished cell of a benchmark); log.txt, servers/<subject>/ with each server's command.json and
+server.log, and, after training, model/.
 """
 
 from typing import Literal

@@ -4,6 +4,8 @@ from typing import Literal
 
 from ncdemo.spec.record import Record
 
+TokensFrom = Literal["engine", "token_ids", "usage", "text"]
+
 
 class RequestRecord(Record):
     """One inference request: raw stamps first (seconds since the clock zero of the run), then what follows from them."""
@@ -26,13 +28,22 @@ class RequestRecord(Record):
     """As we counted them."""
     server_prompt_tokens: int | None = None
     """As the server counted them (None: it did not, or the engine has no server)."""
-    output_tokens: int
+    output_tokens: int | None
+    """None: neither the server nor a tokenizer counted them."""
+    output_tokens_from: TokensFrom | None = None
+    """Who counted them: the engine in our process, token ids in the answer, the server's usage, or the model's own tokenizer from the
+    text, as the server told nothing (None: nobody, or a run of an older version)."""
+    finish_reason: str | None = None
+    """As the server said."""
+    http_status: int | None = None
     scheduled_s: float
     sent_s: float
     chunk_s: list[float]
     """Arrival of each chunk that carries tokens."""
     chunk_tokens: list[int] | None
-    """Tokens in each of those chunks; None where the server counts them otherwise."""
+    """Tokens in each of those chunks; None where the server counts them otherwise or not at all."""
+    chunk_tokens_from: Literal["engine", "token_ids", "usage", "one_each", "unknown"] | None = None
+    """How they are known; `unknown`: the server's count is not that of its chunks; `one_each`: it told none. None: an older version."""
     token_ids: list[int] | None = None
     """Output token ids, where the engine tells them."""
     text: str | None = None
@@ -97,6 +108,8 @@ class Client(Record):
     """What it can handle, measured against a server that answers as fast as it can, on this machine."""
     headroom: float | None = None
     """1 - the larger of events_per_s / ceiling_events_per_s and cpu_share; below 0.5 the cell is flagged."""
+    headroom_of_one: float | None = None
+    """That of the same load with one process, which was measured first and thrown away as one had too little (None: it had enough)."""
     max_lateness_s: float
     """The latest send, behind its schedule."""
 
@@ -148,6 +161,8 @@ class Cell(Record):
     model: str
     variant: str | None = None
     """Precision and tensor parallel size, where the sweep has several."""
+    tensor_parallel_size: int | None = None
+    """GPUs that share each layer; None in results of an older version."""
     setting: str | None = None
     """Load and lengths in words; None in results of an older version."""
     lengths: str | None = None
@@ -162,15 +177,17 @@ class Cell(Record):
     requests: int
     failed: int
     error: str | None = None
-    """Why the cell could not be measured at all."""
+    """Why the cell could not be measured. Answers that came before it failed are among its requests, and in no figure of it."""
     failure: str | None = None
-    """Class of that error: engine_missing, model_missing, load_failed, engine_died, engine_error, out_of_memory, prompt_too_long,
-    disk_full, and those of servers."""
+    """Class of that error: engine_missing, model_missing, load_failed, engine_died, engine_hung, engine_error, out_of_memory,
+    prompt_too_long, load_generator, disk_full, and those of requests where all failed."""
     start_s: float | None = None
     """First send, seconds since the run's clock zero."""
     window_s: float | None = None
     """First send to last token, or to the last send where all that were sent later failed."""
     output_tokens: int | None = None
+    tokens_from_text: int | None = None
+    """Answers whose tokens the model's own tokenizer counted from the text, as the server told none (None: an older version)."""
     output_tokens_per_s: float | None = None
     """Output tokens of the window / window."""
     steady_s: float | None = None
@@ -239,26 +256,6 @@ class Cell(Record):
         return load_of(self.setting, self.concurrency)
 
 
-class LedgerHead(Record):
-    """First line of cells.jsonl."""
-
-    spec_hash: str
-
-
-class LedgerEntry(Record):
-    """A finished cell. A cell without one was not finished: what requests.jsonl holds of it is dropped."""
-
-    key: str
-    """Names the cell in the plan (ncdemo/spec/sweep.py)."""
-    cell: Cell
-    requests_bytes: int
-    """Length of requests.jsonl with this cell."""
-    end_s: float
-    """The run's clock when it was written."""
-    wall_s: float
-    """Seconds that the cell took, its reset and records included."""
-
-
 class SearchResult(Record):
     """Where a search ended."""
 
@@ -306,5 +303,8 @@ class BenchResult(Record):
     prompt_rows: PromptRows | None = None
     """First model's; None for prompts that were synthesised."""
     engine_versions: dict[str, str]
+    """As installed here; of an endpoint of others what it says at /version, else 'unknown'."""
+    server_args: dict[str, list[str]] = {}
+    """By engine: what was appended to its server's command."""
     load_time_s: dict[str, float]
     """Per 'engine model': start of the engine's process until it could answer."""

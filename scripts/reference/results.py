@@ -2,7 +2,7 @@
 
 from pydantic import BaseModel
 
-from ncdemo.spec import result, result_bench
+from ncdemo.spec import ledger, result, result_bench
 from ncdemo.spec.allowed import Schema
 from scripts.reference.markdown import anchor, page, table
 
@@ -13,7 +13,7 @@ RECORDS = {
     "requests.jsonl": result_bench.RequestRecord,
     "engines.jsonl": result_bench.EngineSample,
     "samples.jsonl": result.Sample,
-    "cells.jsonl": result_bench.LedgerEntry,
+    "cells.jsonl": ledger.LedgerEntry,
 }
 
 
@@ -21,20 +21,21 @@ def results_page() -> str:
     """Return what each file of a run directory holds."""
     intro = (
         "A run is a folder with the files below, and `spec.yaml` (the resolved spec), `environment.json` (hardware, versions, source), "
-        "`log.txt` and, after training, `model/`. A `.jsonl` file has one JSON object per line. Units are in the names: `_s` seconds, "
+        "`log.txt`, `servers/<subject>/` with each server's `command.json` and `server.log`, and, after training, `model/`. "
+        "A `.jsonl` file has one JSON object per line. Units are in the names: `_s` seconds, "
         "`_bytes` bytes, `_pct` 0 to 100, `_hz` hertz, `_w` watts, `_j` joules, `_rps` requests per second. What was not measured is "
         "`null`, never 0. Formulas: [measurement](../measurement.md)."
     )
     files = table(("file", "of each line, or the whole"), [(f"`{file}`", record_link(model)) for file, model in RECORDS.items()])
     found: dict[str, Schema] = {}
-    for model in (*RECORDS.values(), result_bench.LedgerHead):
+    for model in (*RECORDS.values(), ledger.LedgerHead):
         schema = model.model_json_schema()
         found |= {model.__name__: schema, **schema.get("$defs", {})}
     return page("Results", intro, f"Schema version {result.SCHEMA_VERSION}.", files, *(record(name, found[name]) for name in found))
 
 
 def record_link(model: type[BaseModel]) -> str:
-    first = f"[{result_bench.LedgerHead.__name__}]({anchor('LedgerHead')}) first, then " if model is result_bench.LedgerEntry else ""
+    first = f"[{ledger.LedgerHead.__name__}]({anchor('LedgerHead')}) first, then " if model is ledger.LedgerEntry else ""
     return f"{first}[{model.__name__}]({anchor(model.__name__)})"
 
 

@@ -70,7 +70,7 @@ def test_an_engine_killed_in_the_middle_is_a_recorded_failure(tiny_model: Path) 
     from workloads.inference.frameworks.base import Params, Prompt, Settings
     from workloads.inference.subject import Failed, Worker
 
-    with Worker("echo", str(tiny_model), Settings("fp32", 128, 0.4, 1)) as worker:
+    with Worker("echo", str(tiny_model), Settings("fp32", 128, 0.4, 1), 60) as worker:
         assert worker.failed is None
         worker._process.kill()
         worker._process.wait()

@@ -139,7 +139,7 @@ def test_a_worker_runs_in_an_engines_own_python(monkeypatch: pytest.MonkeyPatch,
     monkeypatch.setenv("NCDEMO_SGLANG_PYTHON", str(own))
     monkeypatch.setenv("PYTHONPATH", str(FAKES))
     what = Asked(PROMPTS, [None] * 5, [8] * 5)
-    with Subject("sglang", str(tiny_model), SETTINGS) as subject:
+    with Subject("sglang", str(tiny_model), SETTINGS, 600) as subject:
         answers = subject.measure(what, Load(kind="closed", concurrency=3), PARAMS)
     assert [len(a.token_ids) for a in answers] == [8] * 5
 

@@ -9,7 +9,7 @@ from ncdemo.spec.common import ModelRef
 from ncdemo.spec.sweep import PlannedCell, SubjectKey
 from ncdemo.spec.traffic import Load
 from workloads.inference.frameworks.base import Answer
-from workloads.inference.metrics import agreement, cell, distribution, itl_s, lag, percentile, request_record, samples_needed, steady
+from workloads.inference.metrics import agreement, cell, distribution, itl_s, lag, meets, percentile, request_record, samples_needed, steady
 
 MS = 1_000_000
 PLAN = PlannedCell(SubjectKey("echo", ModelRef(name="m"), "fp32", 1, None), Load(kind="closed", concurrency=1), None, 0)
@@ -104,6 +104,12 @@ def test_an_objective_for_tpot_is_not_met_because_nobody_knows_it(gap_ms: int, g
     r = record(one)
     assert r.tpot_s is None
     assert cell([r], PLAN, Slo(tpot_s=0.1), expected_tokens=None, agreement=None).slo_attainment == good
+
+
+@pytest.mark.parametrize(("load", "good"), [(Load(kind="closed", concurrency=1), True), (Load(kind="poisson", rate_rps=1.0), False)])
+def test_an_open_loop_is_judged_from_when_a_request_was_due(load: Load, good: bool) -> None:
+    waited = answer(scheduled=40, sent=100, chunks=(300, 350), tokens=(1, 1))  # 200 ms since it was sent, 260 since it was due
+    assert meets(request_record(waited, PLAN.at(load), prompt_tokens=5, zero_ns=0, text=None), Slo(ttft_s=0.25, tpot_s=1)) is good
 
 
 def test_the_steady_part_leaves_filling_and_draining_out() -> None:

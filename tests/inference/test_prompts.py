@@ -129,3 +129,13 @@ def test_prompts_repeat_to_the_count(tokenizer) -> None:
 def test_a_prefix_cache_is_a_servers() -> None:
     with pytest.raises(ValueError, match="prefix_cache needs mode: server, as an engine of ours can't be emptied between cells; set it"):
         BenchSpec(prefix_cache=True)
+
+
+@pytest.mark.parametrize("engines", [("echo",), ("openai", "echo")])
+def test_chats_are_for_an_endpoint_of_others_alone(engines: tuple[str, ...]) -> None:
+    url = "http://127.0.0.1:1" if "openai" in engines else None
+    with pytest.raises(
+        ValueError, match="endpoint: chat is for engine openai alone, as the others are given token ids; remove it, or measure"
+    ):
+        BenchSpec(mode="server", engines=engines, url=url, endpoint="chat")
+    assert BenchSpec(mode="server", engines=("openai",), url="http://127.0.0.1:1", endpoint="chat").endpoint == "chat"

@@ -2,72 +2,16 @@
 
 import json
 import math
-import subprocess
-import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from ncdemo.report.fairness import flags
-from ncdemo.spec import BenchSpec, dump_spec
-from ncdemo.spec.result import RunRecord
-from ncdemo.spec.result_bench import Cell, EngineSample, PromptRows, RequestRecord
+from ncdemo.spec.result_bench import EngineSample, PromptRows
+from tests.inference.conftest import Swept
 from workloads.inference.load.canned.faults import FAULTS
-
-SPEC = {
-    "mode": "server",
-    "engines": ["echo"],
-    "concurrency": [8],
-    "prompts": {"count": 24},
-    "sampling": {"max_new_tokens": 6},
-    "max_model_len": 512,
-    "telemetry": {"sample_hz": 0.0, "mlflow_uri": None},
-}
-
-
-class Swept:
-    def __init__(self, folder: Path, done: subprocess.CompletedProcess) -> None:
-        self.folder, self.code, self.said = folder, done.returncode, done.stderr
-        self.record = RunRecord.model_validate_json((folder / "result.json").read_text())
-        self.cells: list[Cell] = self.record.bench.cells if self.record.bench else []
-        lines = (folder / "requests.jsonl").read_text().splitlines() if (folder / "requests.jsonl").exists() else []
-        self.requests = [RequestRecord.model_validate_json(line) for line in lines]
-
-
-@pytest.fixture
-def swept(tmp_path: Path, tiny_model: Path) -> Callable[..., Swept]:
-    """Run a sweep as a process, to its end."""
-
-    def run(**changes) -> Swept:
-        models = [{"name": str(tiny_model), "label": "canned"}]
-        folder = tmp_path / "run"
-        folder.mkdir()
-        (folder / "spec.yaml").write_text(dump_spec(BenchSpec.model_validate_json(json.dumps({**SPEC, "models": models, **changes}))))
-        command = [sys.executable, "-m", "workloads.inference.bench", "--run", str(folder)]
-        return Swept(folder, subprocess.run(command, capture_output=True, text=True, timeout=200))
-
-    return run
-
-
-@pytest.fixture
-def endpoint() -> Iterator[Callable[..., str]]:
-    """Start a canned server of somebody else's with options; return its URL."""
-    started: list[subprocess.Popen] = []
-
-    def start(*options: str) -> str:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "workloads.inference.load.canned", *options], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-        )  # fmt: skip
-        started.append(process)
-        return json.loads(process.stdout.readline())["url"]
-
-    yield start
-    for process in started:
-        process.terminate()
-        process.stdout.close()
-        process.wait(10)
 
 
 def test_loads_lengths_and_what_the_client_did(swept: Callable[..., Swept]) -> None:
@@ -197,6 +141,25 @@ def test_without_ignore_eos_a_strict_endpoint_answers(swept: Callable[..., Swept
     (cell,) = swept(engines=["openai"], url=endpoint("--strict"), sampling={"max_new_tokens": 6, "ignore_eos": False}).cells
     assert (cell.failed, cell.equal_output_tokens, cell.gates.asked_tokens) == (0, None, "6 at most")
     assert cell.equal_prompt_tokens is True
+
+
+def test_an_endpoint_that_takes_chats_alone(swept: Callable[..., Swept], endpoint: Callable[..., str]) -> None:
+    url = endpoint("--chat-only")
+    refused = swept(engines=["openai"], url=url, concurrency=[2])
+    assert (refused.record.status, refused.cells[0].failure) == ("failed", "http_4xx")
+    assert refused.cells[0].error.endswith("set endpoint: chat for an endpoint that has no /v1/completions")
+
+
+def test_chats_are_asked_as_messages(swept: Callable[..., Swept], endpoint: Callable[..., str], tmp_path: Path) -> None:
+    chats = tmp_path / "chats.jsonl"
+    chats.write_text(json.dumps({"messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Name a colour."}]}))
+    url = endpoint("--chat-only", "--log", str(tmp_path / "log"))
+    done = swept(engines=["openai"], url=url, endpoint="chat", prompts={"file": str(chats), "count": 4}, concurrency=[2], warmup_requests=0)
+    assert done.code == 0, done.said
+    assert (done.cells[0].failed, done.cells[0].output_tokens) == (0, 4 * 6)
+    # The canned server counts words, and has no template: five words arrived.
+    assert {r.server_prompt_tokens for r in done.requests} == {5}
+    assert done.cells[0].equal_prompt_tokens is False
 
 
 def test_an_endpoint_that_is_not_there_is_one_clear_error(swept: Callable[..., Swept]) -> None:

@@ -158,3 +158,6 @@ def test_someone_elses_endpoint_is_asked_and_left_running(tmp_path: Path) -> Non
 def test_prometheus_text() -> None:
     text = '# TYPE a counter\na 1\na_bucket{le="+Inf"} 3 1700000000\nb NaN\n\na:c{x="}"} 1e3\n'
     assert parse(text, "a") == {"a": 1.0, 'a_bucket{le="+Inf"}': 3.0, 'a:c{x="}"}': 1000.0}
+    for strange in ("a", "a one", 'a{x="1"}', "<html>"):
+        with pytest.raises(ValueError, match="could not convert"):
+            parse(strange)

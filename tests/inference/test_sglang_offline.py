@@ -23,7 +23,7 @@ def worker(embedded: Path) -> Iterator[Worker]:
         patch.setenv("NCDEMO_SGLANG_PYTHON", str(PYTHON))
         for name, value in CPU_ENVIRONMENT.items():
             patch.setenv(name, value)
-        with Worker("sglang", str(embedded), SETTINGS) as worker:
+        with Worker("sglang", str(embedded), SETTINGS, 600) as worker:
             assert worker.failed is None
             print(f"ready after {worker.load_time_s:.1f} s")
             yield worker

@@ -12,6 +12,7 @@ import pytest
 
 from ncdemo.report.compare import Difference, Missing, Refused, Side, compare, read_side, table
 from ncdemo.report.export import rows, write_cells
+from ncdemo.report.fairness import flags
 from ncdemo.report.intervals import paired_interval, student_t, welch_interval
 from ncdemo.spec import SpecError
 from ncdemo.spec.result import RunRecord
@@ -78,6 +79,28 @@ def test_lower_is_better_for_latency_and_few_repeats_establish_nothing() -> None
     assert few["ttft_s p50"].verdict == "not established: 5 of at least 6 repeats"
 
 
+def test_open_loops_are_compared_by_when_a_request_was_due_too() -> None:
+    from ncdemo.spec.result_bench import Distribution
+
+    def waited(engine: str, ms: float, **load) -> Side:
+        due = Distribution(count=20, mean=ms, p50=ms, min=ms, max=ms)
+        cells = tuple(cell(engine, i, 100.0, ttft_from_schedule_s=due).model_copy(update=load) for i in range(6))
+        return Side("r", engine, cells)
+
+    rate = {"concurrency": None, "rate_rps": 4.0, "setting": "poisson 4 req/s"}
+    found = {d.metric: d for d in compare(waited("a", 10, **rate), waited("b", 20, **rate))}
+    assert found["ttft_from_schedule_s p50"].ratio == pytest.approx(0.5)
+    assert "ttft_from_schedule_s p50" not in {d.metric for d in compare(waited("a", 10), waited("b", 20))}
+
+
+@pytest.mark.parametrize(("late_s", "concurrency", "flagged"), [(0.051, None, True), (0.049, None, False), (9.0, 8, False)])
+def test_an_open_loop_that_was_sent_late_is_flagged(late_s: float, concurrency: int | None, flagged: bool) -> None:
+    client = Client(processes=1, cpu_share=0.1, events_per_s=1, headroom=0.9, max_lateness_s=late_s)
+    said = flags(cell("a", 0, 1.0).model_copy(update={"client": client, "concurrency": concurrency}))
+    words = f"requests were sent up to {late_s * 1e3:.0f} ms behind their schedule: the load was not the one asked for"
+    assert said == ([words] if flagged else [])
+
+
 def test_a_repeat_without_any_goodput_is_not_left_out() -> None:
     """Six good repeats of eight are no six repeats: two in which nothing met the objectives would vanish."""
 
@@ -115,7 +138,8 @@ def test_a_repeat_without_any_goodput_is_not_left_out() -> None:
         ({"token_agreement": 0.5}, "b, repeat 0: only 50.0 % of tokens agree with the first engine"),
         (
             {"client": Client(processes=1, cpu_share=0.9, events_per_s=1, headroom=0.1, max_lateness_s=0)},
-            "b, repeat 0: the load generator itself was at 90 % of what it can do: it may be what was measured",
+            "b, repeat 0: the load generator itself was at 90 % of what it can do: it may be what was measured; "
+            "set client_processes above 1, or run it where it has more cores",
         ),
     ],
 )

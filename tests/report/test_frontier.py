@@ -4,7 +4,8 @@ import re
 
 import pytest
 
-from ncdemo.report.frontier_plots import Point, frontier_plots, pareto, points
+from ncdemo.report.frontier import Point, on_frontier, pareto, points
+from ncdemo.report.frontier_plots import frontier_plots
 from ncdemo.report.show import short
 from ncdemo.spec.result_bench import Cell, Distribution, SearchResult
 
@@ -35,6 +36,16 @@ def test_a_point_is_the_median_of_the_repeats() -> None:
     assert points(mine) == [Point("a", "poisson 4 req/s", 2, 20, False)]
     assert points([cell("a", 4, 1, 1, failed=2)])[0].flagged
     assert points([cell("a", 4, 1, 1).model_copy(update={"e2e_s": None})]) == [], "not measured, so not drawn"
+
+
+def test_membership_is_per_model_and_lengths_and_unknown_where_a_median_is() -> None:
+    good, worse = cell("a", 1, 10, 1), cell("b", 1, 9, 2)
+    other, unbound = cell("b", 1, 9, 2, lengths="8 to 8 tokens"), cell("a", 2, 1, 1).model_copy(update={"e2e_s": None})
+    assert on_frontier([good, worse, other, unbound]) == {
+        ("m", None, "a", "poisson 1 req/s"): True,
+        ("m", None, "b", "poisson 1 req/s"): False,
+        ("m", "8 to 8 tokens", "b", "poisson 1 req/s, 8 to 8 tokens"): True,
+    }
 
 
 def test_figures_per_model_and_lengths_and_the_searched_rate() -> None:

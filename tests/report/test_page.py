@@ -130,6 +130,21 @@ def test_one_engine_is_not_told_about_differences(bench_run, tmp_path):
     assert "not established" not in elements.text
 
 
+def test_an_open_loop_shows_the_wait_since_a_request_was_due_and_arguments_stand_by_the_version(bench_run, tmp_path):
+    run = bench_run()
+    assert "TTFT since due" not in write_report([run], tmp_path / "closed.html").read_text()
+    record = json.loads((run / "result.json").read_text())
+    for one in record["bench"]["cells"]:
+        one |= {"concurrency": None, "rate_rps": 4.0, "setting": "poisson 4 req/s"} if one["concurrency"] == 8 else {}
+        one["ttft_from_schedule_s"] = {"count": 20, "mean": 1.0, "p50": 7.777, "p90": None, "p99": None, "min": 1.0, "max": 9.0}
+    record["bench"]["server_args"] = {"vllm": ["--swap-space", "8"]}
+    (run / "result.json").write_text(json.dumps(record))
+    html = write_report([run], tmp_path / "open.html").read_text()
+    assert html.count("TTFT since due") == 1
+    assert html.count(">7,777<") == 8, "once a cell"
+    assert "0.32.0 --swap-space 8" in html
+
+
 def test_unbound_percentile_is_said_not_invented(bench_run, tmp_path):
     run = bench_run()
 

@@ -3,18 +3,15 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
-from ncdemo.spec.base import SpecError
 from ncdemo.spec.bench import BenchSpec
-from ncdemo.spec.paths import PACKAGE
 from ncdemo.spec.result_bench import PromptRows
 from ncdemo.spec.sweep import PlannedCell, requests
+from ncdemo.spec.traces import replayed
 from ncdemo.spec.traffic import Load, Trace
 from workloads.inference.frameworks.base import Params, Prompt
 from workloads.inference.load.synthesize import synthesize, synthesize_shared
-from workloads.inference.load.traces import fitting, read_trace
 from workloads.inference.prompts import load_prompts, prompt_hash
 
 log = logging.getLogger("ncdemo.bench")
@@ -60,7 +57,7 @@ def asked(spec: BenchSpec, cell: PlannedCell, tokenizer: Any) -> Asked:
         return _replayed(spec, spec.trace, tokenizer)
     count = requests(spec, cell)
     if cell.lengths:
-        made = synthesize(tokenizer, [cell.lengths.input_tokens] * count, spec.sampling.seed)
+        made = synthesize(tokenizer, [cell.lengths.input_tokens] * count, spec.sampling.seed, chat=spec.endpoint == "chat")
         return Asked([m.prompt for m in made], [None] * count, [cell.lengths.output_tokens] * count)
     loaded = load_prompts(spec.prompts.model_copy(update={"count": count}), tokenizer, spec.max_model_len - spec.sampling.max_new_tokens)
     return Asked(loaded.prompts, loaded.references, [spec.sampling.max_new_tokens] * count, rows=loaded.rows)
@@ -72,20 +69,21 @@ def params(spec: BenchSpec, load: Load, max_new_tokens: int) -> Params:
     return Params(load.concurrency or spec.max_concurrency, max_new_tokens, s.ignore_eos, s.temperature, s.seed)
 
 
+def requests_of(spec: BenchSpec, cell: PlannedCell) -> int:
+    """Return how many requests a cell has: of a trace its rows that fit, up to prompts.count."""
+    if cell.load.kind == "trace" and spec.trace:
+        return len(replayed(spec.trace.file, spec.max_model_len, spec.prompts.count)[0])
+    return requests(spec, cell)
+
+
 def _replayed(spec: BenchSpec, trace: Trace, tokenizer: Any) -> Asked:
     """Return the trace's first prompts.count requests that fit the model."""
-    path = next((p for p in (Path(trace.file), PACKAGE / trace.file) if p.is_file()), None)
-    if path is None:
-        raise SpecError(f"trace.file = {trace.file!r}: no such file; give a trace in CSV or JSON Lines")
-    whole = read_trace(path)
-    rows = fitting(whole, spec.max_model_len)[: spec.prompts.count]
-    if not rows:
-        raise SpecError(f"trace.file = {trace.file!r}: no request fits in max_model_len = {spec.max_model_len}; raise it")
+    rows, whole = replayed(trace.file, spec.max_model_len, spec.prompts.count)
     if left_out := sum(row.offset_s <= rows[-1].offset_s for row in whole) - len(rows):
         log.warning("%s: %d of its first %d requests don't fit in max_model_len = %d and are left out: it is sent thinned by so much",
                     trace.file, left_out, left_out + len(rows), spec.max_model_len)  # fmt: skip
     if any(row.block_ids for row in rows):
         made = synthesize_shared(tokenizer, rows, spec.sampling.seed)
     else:
-        made = synthesize(tokenizer, [row.prompt_tokens for row in rows], spec.sampling.seed)
+        made = synthesize(tokenizer, [row.prompt_tokens for row in rows], spec.sampling.seed, chat=spec.endpoint == "chat")
     return Asked([m.prompt for m in made], [None] * len(rows), [row.output_tokens for row in rows], [row.offset_s for row in rows])

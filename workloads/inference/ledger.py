@@ -15,8 +15,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from ncdemo.spec.base import SpecError
-from ncdemo.spec.ledger import CELLS_FILE, read_ledger
-from ncdemo.spec.result_bench import Cell, LedgerEntry, LedgerHead, RequestRecord
+from ncdemo.spec.ledger import CELLS_FILE, LedgerEntry, LedgerHead, read_ledger
+from ncdemo.spec.result_bench import Cell, RequestRecord
 
 REQUESTS_FILE = "requests.jsonl"
 RESERVE_FILE = ".reserve"
@@ -100,6 +100,7 @@ def disk_full(cell: Cell) -> Cell:
     """Return the cell as a failure: its numbers have no records to prove them."""
     return Cell(
         engine=cell.engine, model=cell.model, variant=cell.variant, setting=cell.setting, lengths=cell.lengths,
+        tensor_parallel_size=cell.tensor_parallel_size,
         concurrency=cell.concurrency, rate_rps=cell.rate_rps,
         searched=cell.searched, repeat=cell.repeat, requests=cell.requests, failed=cell.requests, failure="disk_full",
         error="no space left for its requests; free some, or set telemetry and prompts.count lower",

@@ -7,7 +7,7 @@ from statistics import NormalDist
 
 from ncdemo.spec.agreement import same_start
 from ncdemo.spec.bench import Slo
-from ncdemo.spec.result_bench import Cell, Distribution, RequestRecord
+from ncdemo.spec.result_bench import Cell, Distribution, RequestRecord, TokensFrom
 from ncdemo.spec.sweep import PlannedCell
 from workloads.inference.frameworks.base import Answer
 
@@ -15,21 +15,27 @@ CONFIDENCE = 0.99
 PER_REQUEST = ("ttft_s", "ttft_from_schedule_s", "e2e_s", "tpot_s")
 
 
-def request_record(answer: Answer, plan: PlannedCell, *, prompt_tokens: int, zero_ns: int, text: str | None) -> RequestRecord:
-    """Return one request's record: s scheduled, t0 sent, t1 and tk first and last chunk, N tokens, n1 in the first chunk."""
+def request_record(
+    answer: Answer, plan: PlannedCell, *, prompt_tokens: int, zero_ns: int, text: str | None, text_tokens: int | None = None
+) -> RequestRecord:
+    """Return one request's record: s scheduled, t0 sent, t1 and tk first and last chunk, N tokens, n1 in the first chunk.
+
+    `text_tokens`: the model's own tokenizer's count of the text, used where the server told none.
+    """
 
     def seconds(ns: int) -> float:
         return (ns - zero_ns) / 1e9
 
-    # Where a server's count is not that of its chunks, it is known how many tokens came, but not when each did.
-    n = sum(answer.chunk_tokens) if answer.output_tokens is None else answer.output_tokens
-    known = answer.chunk_tokens_from != "unknown"
-    ok = answer.error is None and n > 0
+    n, n_from = _counted(answer, text_tokens)
+    # Where a server's count is not that of its chunks, or it told none, nobody knows when each token came.
+    known = answer.chunk_tokens_from not in ("unknown", "one_each") or not answer.chunk_ns
+    ok = answer.error is None and n != 0
     base = RequestRecord(
         engine=plan.subject.engine, model=plan.subject.model.shown, variant=plan.subject.variant, setting=plan.setting,
         concurrency=plan.load.concurrency, repeat=plan.repeat, index=answer.index, ok=ok,
-        error=answer.error or (None if n else "no output token"), failure=answer.failure, prompt_tokens=prompt_tokens, output_tokens=n,
-        server_prompt_tokens=answer.prompt_tokens,
+        error=answer.error or (None if ok else "no output token"), failure=answer.failure, http_status=answer.http_status,
+        finish_reason=answer.finish_reason, prompt_tokens=prompt_tokens, output_tokens=n, output_tokens_from=n_from,
+        server_prompt_tokens=answer.prompt_tokens, chunk_tokens_from=answer.chunk_tokens_from,
         token_ids=answer.token_ids or None, scheduled_s=seconds(answer.scheduled_ns), sent_s=seconds(answer.sent_ns),
         chunk_s=[seconds(ns) for ns in answer.chunk_ns], chunk_tokens=answer.chunk_tokens if known else None, text=text,
     )  # fmt: skip
@@ -42,10 +48,21 @@ def request_record(answer: Answer, plan: PlannedCell, *, prompt_tokens: int, zer
             "ttft_s": (first - answer.sent_ns) / 1e9,
             "ttft_from_schedule_s": (first - answer.scheduled_ns) / 1e9,
             "e2e_s": e2e,
-            "tpot_s": (last - first) / 1e9 / (n - n1) if n > n1 and known else None,
-            "normalized_latency_s": e2e / n,
+            "tpot_s": (last - first) / 1e9 / (n - n1) if n is not None and n > n1 and known else None,
+            "normalized_latency_s": e2e / n if n else None,
         }
     )
+
+
+def _counted(answer: Answer, text_tokens: int | None) -> tuple[int | None, TokensFrom | None]:
+    """Return how many tokens an answer has and who says so."""
+    if answer.output_tokens is not None:
+        return answer.output_tokens, "usage"
+    if answer.chunk_tokens_from in ("engine", "token_ids"):
+        return sum(answer.chunk_tokens), answer.chunk_tokens_from
+    if not answer.chunk_ns:
+        return 0, None
+    return (None, None) if text_tokens is None else (text_tokens, "text")
 
 
 def itl_s(record: RequestRecord) -> list[float]:
@@ -131,19 +148,21 @@ def attained_low(measured: Cell, confidence: float) -> float | None:
 def meets(record: RequestRecord, slo: Slo) -> bool:
     """Say whether a request surely met every objective; a failure did not.
 
+    In an open loop the first token is due since the request was: who waits for a late client or in a queue before it waits too.
     Where it isn't known how many tokens each chunk had, each after the first had one at least, so TPOT is at most their mean gap.
     """
     tpot_s = record.tpot_s
     if tpot_s is None and record.chunk_tokens is None and len(record.chunk_s) > 1:
         tpot_s = (record.chunk_s[-1] - record.chunk_s[0]) / (len(record.chunk_s) - 1)
-    return record.ttft_s is not None and record.ttft_s <= slo.ttft_s and (tpot_s is None or tpot_s <= slo.tpot_s)
+    ttft_s = record.ttft_from_schedule_s if record.concurrency is None else record.ttft_s
+    return ttft_s is not None and ttft_s <= slo.ttft_s and (tpot_s is None or tpot_s <= slo.tpot_s)
 
 
 def unmeasured(plan: PlannedCell, requests: int, failure: str, error: str) -> Cell:
     """Return the record of a cell without answers: a classified failure and no number."""
     return Cell(
         engine=plan.subject.engine, model=plan.subject.model.shown, variant=plan.subject.variant, setting=plan.setting,
-        lengths=plan.lengths.shown if plan.lengths else None,
+        tensor_parallel_size=plan.subject.tensor_parallel, lengths=plan.lengths.shown if plan.lengths else None,
         concurrency=plan.load.concurrency, rate_rps=plan.load.rate_rps, searched=plan.load.search, repeat=plan.repeat,
         requests=requests, failed=requests, failure=failure, error=error,
     )  # fmt: skip
@@ -161,7 +180,8 @@ def cell(
     window = max(*(r.chunk_s[-1] for r in done), *(r.sent_s for r in records)) - start
     steady_s, steady_tokens_per_s = steady(records) or (None, None)
     behind, noise = (None if plan.load.rate_rps is None else lag(records)) or (None, None)
-    tokens, good = sum(r.output_tokens for r in done), sum(meets(r, slo) for r in done)
+    counts, good = [r.output_tokens for r in done if r.output_tokens is not None], sum(meets(r, slo) for r in done)
+    tokens = sum(counts) if len(counts) == len(done) else None
     return unmeasured(plan, len(records), "", "").model_copy(
         update={
             "failed": len(records) - len(done),
@@ -170,26 +190,33 @@ def cell(
             "start_s": start,
             "window_s": window,
             "output_tokens": tokens,
-            "output_tokens_per_s": tokens / window,
+            "tokens_from_text": sum(r.output_tokens_from == "text" for r in done),
+            "output_tokens_per_s": None if tokens is None else tokens / window,
             "steady_s": steady_s,
             "steady_output_tokens_per_s": steady_tokens_per_s,
             "requests_per_s": len(done) / window,
             "sends_s": max(r.sent_s for r in records) - start,
             "lag": behind,
             "lag_noise": noise,
-            "least_e2e_s": min(r.normalized_latency_s or 0.0 for r in done) * tokens / len(done),
+            "least_e2e_s": None if tokens is None else min(r.normalized_latency_s or 0.0 for r in done) * tokens / len(done),
             "slo_attainment": good / len(records),
             "slo_attainment_low": wilson_low(good, len(records)),
             "goodput_rps": good / window,
             **{name: distribution([v for r in done if (v := getattr(r, name)) is not None]) for name in PER_REQUEST},
             "itl_s": distribution([gap for r in done for gap in itl_s(r)]),
             "icl_s": distribution([b - a for r in done for a, b in pairwise(r.chunk_s)]),
-            "equal_output_tokens": None if expected_tokens is None else all(r.output_tokens == expected_tokens[r.index] for r in records),
+            "equal_output_tokens": None if expected_tokens is None else _equal_outputs(records, expected_tokens),
             "asked_output_tokens": None if expected_tokens is None else sum(expected_tokens[r.index] for r in records),
             "equal_prompt_tokens": _equal_prompts(done),
             "token_agreement": agreement,
         }
     )
+
+
+def _equal_outputs(records: Sequence[RequestRecord], expected: Sequence[int]) -> bool | None:
+    """Say whether each answer has the tokens that were asked for; None where only the text says how many that were."""
+    told = [r for r in records if not r.ok or r.output_tokens_from not in ("text", None)]
+    return False if any(r.output_tokens != expected[r.index] for r in told) else True if len(told) == len(records) else None
 
 
 def _equal_prompts(done: Sequence[RequestRecord]) -> bool | None:

@@ -8,7 +8,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +45,7 @@ class Loaded:
 
 def load_prompts(spec: Prompts, tokenizer: Any, max_prompt_tokens: int) -> Loaded:
     """Return spec.count prompts as token ids. Raise SpecError for a file, line or length that can't be used."""
-    found: list[tuple[tuple[int, ...], str | None]] = []
+    found: list[tuple[Prompt, str | None]] = []
     read, skipped = 0, Counter[str]()
     for where, row in _rows(spec.file):
         read += 1
@@ -63,7 +63,7 @@ def load_prompts(spec: Prompts, tokenizer: Any, max_prompt_tokens: int) -> Loade
         raise SpecError(f"prompts.file = {spec.file!r}: {fault}; put a JSON object in each line with {FORMS}")
     repeated = [found[i % len(found)] for i in range(spec.count)]
     rows = PromptRows(read=read, used=len(found), skipped=dict(skipped))
-    return Loaded([Prompt(i, ids) for i, (ids, _) in enumerate(repeated)], [reference for _, reference in repeated], rows)
+    return Loaded([replace(prompt, index=i) for i, (prompt, _) in enumerate(repeated)], [reference for _, reference in repeated], rows)
 
 
 def prompt_hash(prompts: Sequence[Prompt]) -> str:
@@ -86,8 +86,8 @@ def _rows(name: str) -> Iterator[tuple[str, Any]]:
         raise SpecError(f"prompts.file = {name!r}: not UTF-8 text (byte {error.start}); save it as UTF-8") from None
 
 
-def _prompt(row: Any, where: str, tokenizer: Any, max_prompt_tokens: int) -> tuple[tuple[int, ...], str | None]:
-    """Return a row's token ids and its right answer."""
+def _prompt(row: Any, where: str, tokenizer: Any, max_prompt_tokens: int) -> tuple[Prompt, str | None]:
+    """Return a row's prompt, whose index isn't known yet, and its right answer."""
     if isinstance(row, str):
         try:
             row = json.loads(row)
@@ -103,7 +103,7 @@ def _prompt(row: Any, where: str, tokenizer: Any, max_prompt_tokens: int) -> tup
             f"{where}: has {len(ids)} tokens and max_model_len leaves room for {max_prompt_tokens}; raise max_model_len, "
             "or set prompts.unusable_rows: skip",
         )
-    return ids, row.get("reference")
+    return Prompt(0, ids, tuple(messages)), row.get("reference")
 
 
 def _messages(row: Any, where: str) -> list[dict[str, str]]:

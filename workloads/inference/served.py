@@ -1,63 +1,99 @@
 """An engine's own server as a sweep's subject (mode: server): started once for its parameters, loaded over HTTP cell after cell.
 
-with Served("vllm", path, settings, folder, top, lines, every_s=5.0) as subject:
+with Served("vllm", path, settings, folder, ClientOptions(top, "auto", tell), lines, every_s=5.0) as subject:
     answers = subject.measure(what, load, params)
 """
 
+import logging
+import math
 import os
+from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from ncdemo.spec.base import SpecError
 from ncdemo.spec.result_bench import Client, EngineCounts
 from ncdemo.spec.traffic import Load
 from workloads.inference.asked import Asked
 from workloads.inference.frameworks import serve
-from workloads.inference.frameworks.base import Answer, Params, Settings
+from workloads.inference.frameworks.base import Answer, ModelMissing, Params, Serve, Settings
 from workloads.inference.load import failures, schedule
-from workloads.inference.load.ceiling import Ceiling, headroom
+from workloads.inference.load.ceiling import FLAGGED, Ceiling, headroom
 from workloads.inference.load.plan import LoadResult, Plan, Report, Target, body, request
 from workloads.inference.load.run import run
-from workloads.inference.servers.ports import free_port
-from workloads.inference.servers.server import Server, ServerError
+from workloads.inference.servers.command import write_command
+from workloads.inference.servers.ports import PortTaken, free_port
+from workloads.inference.servers.server import Server, ServerError, ServerHung
 from workloads.inference.servers.watch import EngineLines, Watch
-from workloads.inference.subject import Failed
+from workloads.inference.subject import START_S, Failed
 
-API_KEY = "OPENAI_API_KEY"
-"""Environment variable with the key of an endpoint that wants one."""
-START_S, OUTSIDE_S = 1800.0, 10.0
-"""How long a server may take to be healthy: one that we start, and one of others."""
+log = logging.getLogger("ncdemo.server")
+OUTSIDE_S = 10.0
+"""How long a server of others may take to be healthy: it is there or it isn't."""
+PORTS = 3
+"""Ports that are tried: between asking for a free one and listening there another process may take it."""
+TAKEN = "address already in use"
 UNREACHED = {failures.CONNECT_REFUSED, failures.CONNECT_FAILED}
+
+
+@dataclass(frozen=True)
+class ClientOptions:
+    """How the load generator works."""
+
+    top: Ceiling
+    """What one process of it can take on this machine."""
+    processes: int | Literal["auto"]
+    on_progress: Callable[[int, int], None]
+    """Gets how many requests have ended, and of how many."""
 
 
 class Served:
     """A server and what loads it; `with` ends it."""
 
-    def __init__(self, engine: str, path: str, settings: Settings, folder: Path, top: Ceiling, lines: EngineLines, every_s: float) -> None:
-        """`folder` gets the server's log, `lines` what it says of itself every `every_s`; `top` is what the client can take here."""
+    def __init__(self, engine: str, path: str, settings: Settings, folder: Path, client: ClientOptions, lines: EngineLines, every_s: float,
+                 request_timeout_s: float) -> None:  # fmt: skip
+        """`folder` gets the server's log and command, `lines` what it says of itself every `every_s`."""
         self.failed: Failed | None = None
         self.client: Client | None = None
         self.counted: EngineCounts | None = None
         self._lines, self._every_s = lines, every_s
         self.load_time_s: float | None = None
         self.prefix_cache = "unknown"
-        self._top, self._stack = top, ExitStack()
+        self._options, self._stack = client, ExitStack()
         self._outside = engine == "openai"
         try:
-            how = serve(engine, path, settings, free_port())
-            # What others run is there or isn't; what we start may read weights for minutes.
-            self._server = self._stack.enter_context(Server(how, folder, start_timeout_s=OUTSIDE_S if self._outside else START_S))
+            how = self._start(engine, path, settings, folder)
+        except ModelMissing as error:
+            self.failed = Failed("model_missing", str(error))
+        except (ServerError, PortTaken, OSError) as error:
+            self.failed = Failed("load_failed", str(error))
         except SpecError as error:
             self.failed = Failed("engine_missing", str(error))
-        except ServerError as error:
-            self.failed = Failed("load_failed", str(error))
         else:
             self.load_time_s = self._server.start_time_s
             self.prefix_cache = "reset" if how.reset else how.prefix_cache
-            key = API_KEY if self._outside and os.environ.get(API_KEY) else None
-            self._target = Target(how.url, how.model, how.endpoint, api_key_env=key, fields=dict(how.fields))
+            self._target = Target(
+                how.url, how.model, how.endpoint, api_key_env=how.api_key_env, timeout_s=request_timeout_s, fields=dict(how.fields)
+            )
+
+    def _start(self, engine: str, path: str, settings: Settings, folder: Path) -> Serve:
+        """Start the server, on another port when the first is taken; return how it was started."""
+        for last in (False,) * (PORTS - 1) + (True,):
+            how = serve(engine, path, settings, free_port())
+            server = Server(how, folder, start_timeout_s=OUTSIDE_S if self._outside else START_S)
+            folder.mkdir(parents=True, exist_ok=True)
+            write_command(folder, engine, server)  # before the start, so that a server that fails has said it too
+            try:
+                self._server = self._stack.enter_context(server)
+                break
+            except (ServerError, PortTaken) as error:
+                if last or TAKEN not in str(error).lower():
+                    raise
+                log.info("%s: %s; another port is tried", engine, how.url)
+        write_command(folder, engine, self._server, says=self._server.version())
+        return how
 
     def measure(self, what: Asked, load: Load, params: Params) -> list[Answer] | Failed:
         """Return the answers, or why there are none; `client` and `counted` then say what the load generator and the engine did."""
@@ -65,32 +101,65 @@ class Served:
         if self.failed:
             return self.failed
         try:
-            self._server.reset_prefix_cache()
-            plan = Plan(self._target, self._requests(what, params), when(what, load, params.seed))
-            with Watch(self._server, self._lines, self._every_s) as watch:
-                result = run(plan)
-                self._server.check_alive()
+            asked = self._options.processes
+            plan = Plan(self._target, self._requests(what, params), when(what, load, params.seed), 1 if asked == "auto" else asked)
+            result = self._load(plan)
+            # A cache that can't be emptied would answer the same prompts the second time, and a server that fails would fail again.
+            again = asked == "auto" and self.prefix_cache in ("off", "reset") and not any(a.failure for a in result.answers)
+            more = processes_needed(self.client, plan) if again else 1
+            if self.client and more > 1:
+                alone = self.client.headroom
+                log.info("the client's one process was at %.0f %% of what it can do: once more with %d", (1 - (alone or 0)) * 100, more)
+                result = self._load(replace(plan, processes=more))
+                self.client = self.client.model_copy(update={"headroom_of_one": alone})
         except ServerError as error:
-            self.failed = Failed("engine_died", str(error))
+            self.failed = _lost(error)
             return self.failed
-        except SpecError as error:
+        except (SpecError, OSError) as error:
             return Failed("load_generator", str(error))
-        stamps = [ns for answer in result.answers for ns in (answer.sent_ns, *answer.chunk_ns[-1:])]
-        self.client, self.counted = _client(result.report, self._top), watch.counts(min(stamps), max(stamps))
         return self._answers(result)
 
+    def _load(self, plan: Plan) -> LoadResult:
+        """Send a plan's requests to a server whose prefix cache is empty, and keep what the client and the engine did."""
+        self._server.reset_prefix_cache()
+        with Watch(self._server, self._lines, self._every_s) as watch:
+            result = run(plan, lambda ended: self._options.on_progress(ended, len(plan.requests)))
+        stamps = [ns for answer in result.answers for ns in (answer.sent_ns, *answer.chunk_ns[-1:])]
+        self.client, self.counted = _client(result.report, self._options.top), watch.counts(min(stamps), max(stamps))
+        return result
+
     def _answers(self, result: LoadResult) -> list[Answer] | Failed:
-        """Return the answers; an endpoint of others that nobody reaches is one failure, not one per request."""
+        """Return the answers; those of a server that died or hangs go with its failure."""
+        self._hide_key(result.answers)
         if self._outside and all(a.failure in UNREACHED for a in result.answers):
             return Failed("engine_died", f"{self._target.url}: {result.answers[0].error}")
+        try:
+            if any(a.failure for a in result.answers):
+                self._server.check_healthy()
+            self._server.check_alive()
+            if result.report.hung:
+                raise ServerHung(f"request after request brought nothing in {self._target.timeout_s:g} s, so the cell was given up")
+        except ServerError as error:
+            self.failed = _lost(error)
+            return replace(self.failed, answers=result.answers)
         for answer in result.answers:
+            if self._outside and answer.http_status == 404 and self._target.endpoint == "completions":
+                answer.error = f"{answer.error}; set endpoint: chat for an endpoint that has no /v1/completions"
             if answer.failure == failures.HTTP_4XX and "ignore_eos" in (answer.error or ""):
                 answer.error = f"{answer.error}; this endpoint can't be made to give exact lengths: set sampling.ignore_eos: false"
         return result.answers
 
+    def _hide_key(self, answers: list[Answer]) -> None:
+        """Take the endpoint's key out of what it answered: some say which key they refused."""
+        if key := os.environ.get(self._target.api_key_env or ""):
+            for answer in answers:
+                answer.error = answer.error and answer.error.replace(key, "***")
+                answer.text = answer.text and answer.text.replace(key, "***")
+
     def _requests(self, what: Asked, params: Params) -> tuple[Any, ...]:
-        pairs = zip(what.prompts, what.output_tokens, strict=True)
-        bodies = (body(self._target, replace(params, max_new_tokens=tokens), prompt=prompt) for prompt, tokens in pairs)
+        chat = self._target.endpoint == "chat"
+        asked = ({"messages": prompt.messages} if chat else {"prompt": prompt} for prompt in what.prompts)
+        bodies = (body(self._target, replace(params, max_new_tokens=n), **one) for one, n in zip(asked, what.output_tokens, strict=True))
         return tuple(request(self._target, i, data) for i, data in enumerate(bodies))
 
     def __enter__(self) -> Self:
@@ -98,6 +167,22 @@ class Served:
 
     def __exit__(self, *_: object) -> None:
         self._stack.close()
+
+
+def processes_needed(client: Client | None, plan: Plan) -> int:
+    """Return how many processes a cell needs that one could not send with enough headroom; 1 when one could, or more can't help.
+
+    Twice as many as its load asks for by what was seen, since a client at its limit hides how much more there was to do.
+    """
+    if client is None or client.headroom is None or client.headroom >= 1 - FLAGGED:
+        return 1
+    slots = plan.schedule.concurrency if isinstance(plan.schedule, schedule.Closed) else len(plan.requests)
+    return max(1, min(len(os.sched_getaffinity(0)), slots, len(plan.requests), 2 * math.ceil((1 - client.headroom) / FLAGGED)))
+
+
+def _lost(error: ServerError) -> Failed:
+    """Return why a server that was started answers no more."""
+    return Failed("engine_hung" if isinstance(error, ServerHung) else "engine_died", str(error))
 
 
 def when(what: Asked, load: Load, seed: int) -> schedule.Closed | schedule.Open:

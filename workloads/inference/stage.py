@@ -1,12 +1,13 @@
 """Who is loaded: subjects are started when a cell needs them and kept as long as the sweep's order allows.
 
-A subject that could not load is not tried again. One that died is started anew for its next cell; one that dies twice without
-an answer in between is given up.
+A subject that could not load is not tried again. One that died or hung is started anew for its next cell, and given up when that
+happens in two cells running. So is one that failed its warm-up. One whose engine failed in a cell, or had too little memory for
+it, is started anew too, as often as need be: it may hold what it had begun, and other cells ask for less.
 """
 
 import logging
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Literal
@@ -20,23 +21,29 @@ from workloads.data.models import model_path
 from workloads.inference.asked import Asked, params
 from workloads.inference.frameworks.base import Answer, Settings
 from workloads.inference.load.ceiling import ceiling
-from workloads.inference.served import Served
+from workloads.inference.served import ClientOptions, Served
 from workloads.inference.servers.watch import EngineLines
 from workloads.inference.subject import Failed, Subject, Worker
 
 log = logging.getLogger("ncdemo.bench")
 DEATHS = 2
+DEAD = ("engine_died", "engine_hung")
 
 
 class Stage:
     """The loaded subjects of one sweep; `with` ends them all."""
 
-    def __init__(self, spec: BenchSpec, folder: Path, zero_ns: int) -> None:
-        """`folder` is the run directory, where servers leave their logs and their own figures; `zero_ns` its clock's zero."""
-        self._spec, self._folder, self._zero_ns = spec, folder, zero_ns
+    def __init__(self, spec: BenchSpec, folder: Path, zero_ns: int, on_progress: Callable[[int, int], None]) -> None:
+        """`folder` is the run directory, where servers leave their logs and their own figures; `zero_ns` its clock's zero.
+
+        `on_progress` gets, now and then, how many requests of the cell have ended, and of how many.
+        """
+        self._spec, self._folder, self._zero_ns, self._on_progress = spec, folder, zero_ns, on_progress
+        self._in_cell = False
         self._open: dict[SubjectKey, tuple[Subject, ExitStack]] = {}
         self._given_up: dict[SubjectKey, Failed] = {}
         self._deaths: dict[SubjectKey, int] = {}
+        self._never_ready: set[SubjectKey] = set()
         self.load_time_s: dict[str, float] = {}
 
     def measure(self, cell: PlannedCell, what: Asked) -> list[Answer] | Failed:
@@ -45,15 +52,23 @@ class Stage:
         if key in self._given_up:
             return self._given_up[key]
         subject = self.get(key, what)
+        self._in_cell = True
+        ready = subject.failed is None
         answers = subject.failed or subject.measure(what, cell.load, params(self._spec, cell.load, what.max_new_tokens))
+        self._in_cell = False
         if not isinstance(answers, Failed):
             self._deaths[key] = 0
         if subject.failed:
             self._end(key)
-            self._deaths[key] = self._deaths.get(key, 0) + 1
-            if subject.failed.kind != "engine_died" or self._deaths[key] >= DEATHS:
+            self._deaths[key] = self._deaths.get(key, 0) + (not ready or subject.failed.kind in DEAD)
+            if key in self._never_ready or self._deaths[key] >= DEATHS:
                 self._given_up[key] = subject.failed
         return answers
+
+    def _tell(self, ended: int, requests: int) -> None:
+        """Tell progress of a cell; a warm-up is none."""
+        if self._in_cell:
+            self._on_progress(ended, requests)
 
     def load(self, keys: Iterable[SubjectKey], what: Asked) -> None:
         """Load subjects that are not given up."""
@@ -69,6 +84,8 @@ class Stage:
             stack = ExitStack()
             subject = stack.enter_context(self._start(key))
             self._open[key] = subject, stack
+            if subject.failed:
+                self._never_ready.add(key)
             if subject.load_time_s is not None:
                 self.load_time_s[key.shown] = subject.load_time_s
             ready = "is there" if subject.load_time_s is None else f"ready after {subject.load_time_s:.1f} s"
@@ -93,16 +110,18 @@ class Stage:
         spec = self._spec
         settings = Settings(
             precision(key.precision), spec.max_model_len, spec.memory_fraction, spec.max_concurrency,
-            tensor_parallel_size=key.tensor_parallel, prefix_cache=spec.prefix_cache, endpoint_url=spec.url or "",
+            tensor_parallel_size=key.tensor_parallel, prefix_cache=spec.prefix_cache, endpoint_url=spec.url or "", endpoint=spec.endpoint,
+            server_args=spec.args_of(key.engine),
         )  # fmt: skip
         if spec.mode == "offline":
-            return Worker(key.engine, model_path(key.model), settings)
+            return Worker(key.engine, model_path(key.model), settings, spec.request_timeout_s)
         # Before any server works beside it; measured once per machine and run.
         top = ceiling(self._folder / "client-ceiling.json")
         path = key.model.shown if key.engine == "openai" else model_path(key.model)
         lines = EngineLines(self._folder, self._zero_ns, engine=key.engine, model=key.model.shown, variant=key.variant)
         own = self._folder / "servers" / folder_name(key)
-        return Served(key.engine, path, settings, own, top, lines, spec.engine_metrics_every_s)
+        client = ClientOptions(top, spec.client_processes, self._tell)
+        return Served(key.engine, path, settings, own, client, lines, spec.engine_metrics_every_s, spec.request_timeout_s)
 
     def _end(self, key: SubjectKey) -> None:
         _, stack = self._open.pop(key)

@@ -16,14 +16,15 @@ from ncdemo.spec.energy import Meter
 from ncdemo.spec.result_bench import BenchResult, Cell, Gates, RequestRecord, SearchResult
 from ncdemo.spec.sweep import PlannedCell, cells, requests, searches
 from workloads.data.models import load_tokenizer
-from workloads.inference.asked import Asked, asked
+from workloads.inference.asked import Asked, asked, requests_of
 from workloads.inference.cost import priced, settle, with_energy
 from workloads.inference.frameworks import engine_version
-from workloads.inference.frameworks.base import Answer
+from workloads.inference.frameworks.base import Answer, ModelMissing
 from workloads.inference.ledger import Ledger
 from workloads.inference.metrics import agreement, cell, exact_match, request_record, unmeasured
 from workloads.inference.prompts import PromptTooLong
 from workloads.inference.search import Hunt, judge
+from workloads.inference.servers.command import served_versions
 from workloads.inference.stage import Stage, precision
 from workloads.inference.subject import Failed
 from workloads.run import Run, progress
@@ -51,7 +52,7 @@ class Sweep:
             log.info("going on: %d of %d cells are finished", len(self._ledger.done), len(self._plan))
         for plan in (*self._plan, *searches(self._spec)):  # before any engine is loaded: a prompt file that isn't there ends the run here
             self._what(plan)
-        with Stage(self._spec, self._run.folder, self._run.zero_ns) as stage:
+        with Stage(self._spec, self._run.folder, self._run.zero_ns, self._within) as stage:
             self._progress()
             self._run.bench = self._result(stage)
             for plan in self._plan:
@@ -88,8 +89,12 @@ class Sweep:
         self._ledger.begin()
         answers = what if isinstance(what, Failed) else stage.measure(plan, what)
         if isinstance(answers, Failed):
-            records: list[RequestRecord] = []
-            measured = unmeasured(plan, requests(self._spec, plan), answers.kind, answers.reason)
+            # What came before it failed is kept; no figure of the cell is made of it.
+            records = self._records(plan, what, list(answers.answers)) if isinstance(what, Asked) else []
+            self._reference(plan, list(answers.answers))  # as a resumed sweep finds them in the ledger
+            count = requests_of(self._spec, plan)
+            measured = unmeasured(plan, count, answers.kind, answers.reason)
+            measured = measured.model_copy(update={"failed": measured.requests - sum(r.ok for r in records)})
         else:
             assert isinstance(what, Asked)
             records = self._records(plan, what, answers)
@@ -98,7 +103,7 @@ class Sweep:
         self._run.bench = self._result(stage)
         speed = measured.output_tokens_per_s
         self._progress(**({} if speed is None else {"tokens_per_s": speed}))
-        log.info("%s: %s", plan.key, measured.error or f"{speed:.1f} tokens/s")
+        log.info("%s: %s", plan.key, measured.error or ("no token count" if speed is None else f"{speed:.1f} tokens/s"))
         return measured
 
     def _what(self, plan: PlannedCell) -> Asked | Failed:
@@ -128,7 +133,8 @@ class Sweep:
         tokenizer = self._tokenizers[plan.subject.model]
         return [
             request_record(answer, plan, zero_ns=self._run.zero_ns, prompt_tokens=len(what.prompts[answer.index].token_ids),
-                           text=answer.text if answer.text is not None else tokenizer.decode(answer.token_ids))
+                           text=answer.text if answer.text is not None else tokenizer.decode(answer.token_ids),
+                           text_tokens=_text_tokens(answer, tokenizer))
             for answer in sorted(answers, key=lambda a: a.index)
         ]  # fmt: skip
 
@@ -138,7 +144,7 @@ class Sweep:
         # Sampled texts differ by design; only greedy ones can be compared.
         agreed = agreement(answers, self._reference(plan, answers)) if s.temperature == 0 else None
         summed = cell(records, plan, spec.slo, expected_tokens=what.output_tokens if s.ignore_eos else None, agreement=agreed)
-        share, examples = exact_match(self._until_eos(plan, records), what.references)
+        share, examples = self._matched(plan, records, what.references)
         gates = Gates(
             prompt_hash=what.hash, asked_tokens=f"{what.shown_tokens} {'exactly' if s.ignore_eos else 'at most'}", temperature=s.temperature,
             precision=precision(plan.subject.precision), max_model_len=spec.max_model_len, memory_fraction=spec.memory_fraction,
@@ -150,6 +156,15 @@ class Sweep:
         did = {"client": stage.client(plan.subject), "counted": stage.counted(plan.subject)}
         more = {"exact_match": share, "exact_match_examples": examples, "gates": gates, **did}
         return priced(summed.model_copy(update=more), spec.prices)
+
+    def _matched(
+        self, plan: PlannedCell, records: list[RequestRecord], references: Sequence[str | None]
+    ) -> tuple[float | None, int | None]:
+        """Return exact_match; None where ignore_eos made texts run on and no token ids say where the model ended them."""
+        unknown = [r for r in records if references[r.index] is not None and r.ok and not r.token_ids]
+        if self._spec.sampling.ignore_eos and unknown:
+            return None, None
+        return exact_match(self._until_eos(plan, records), references)
 
     def _until_eos(self, plan: PlannedCell, records: list[RequestRecord]) -> list[RequestRecord]:
         """Return records whose text ends where the model ended it: with ignore_eos engines must go on after that."""
@@ -189,6 +204,7 @@ class Sweep:
 
     def _result(self, stage: Stage, meter: Meter | None = None) -> BenchResult:
         """Sum up what is measured so far, so that an interrupted benchmark keeps its cells."""
+        said = served_versions(self._run.folder)
         first = next((what.first(self._spec.prompts.count) for what in self._asked.values() if isinstance(what, Asked)), None)
         return BenchResult(
             cells=[with_energy(entry.cell, meter) if meter else entry.cell for entry in self._ledger.entries],
@@ -196,13 +212,21 @@ class Sweep:
             prompt_tokens=sum(len(p.token_ids) for p in first.prompts) if first else 0,
             prompt_hash=first.hash if first else "",
             prompt_rows=first.rows if first else None,
-            engine_versions={engine: engine_version(engine) or "not installed" for engine in self._spec.engines},
+            engine_versions={e: said.get(e) or engine_version(e) or "not installed" for e in self._spec.engines},
+            server_args={engine: list(words) for engine, words in self._spec.server_args.items()},
             load_time_s=dict(stage.load_time_s),
         )
+
+    def _within(self, ended: int, requests: int) -> None:
+        """Tell how far the cell is that is measured: its share of one."""
+        progress("bench", len(self._ledger.done) + ended / requests, len(self._plan), requests=ended)
 
     def _progress(self, **figures: float) -> None:
         progress("bench", len(self._ledger.done), len(self._plan), **figures)
 
 
-class ModelMissing(SpecError):
-    """A model can't be loaded."""
+def _text_tokens(answer: Answer, tokenizer: Any) -> int | None:
+    """Return the tokenizer's count of an answer for which the server told none; None where it isn't needed."""
+    if answer.chunk_tokens_from != "one_each" or not answer.text:
+        return None
+    return len(tokenizer.encode(answer.text, add_special_tokens=False))

@@ -14,7 +14,7 @@ from typing import Any
 
 from ncdemo.spec.base import SpecError
 from workloads.inference.frameworks import engine
-from workloads.inference.frameworks.base import Params, Prompt, Settings
+from workloads.inference.frameworks.base import ModelMissing, Params, Prompt, Settings, check_model
 
 
 def main() -> None:
@@ -32,6 +32,7 @@ def main() -> None:
         try:
             if model is None:
                 module = engine(name)
+                check_model(path)
                 model = module.load(path, Settings(**request["settings"]))
                 reply({"loaded": name})
             else:
@@ -50,7 +51,7 @@ def main() -> None:
 def _kind(error: Exception) -> str:
     """Return the class of a failure, as in Cell.failure."""
     if isinstance(error, SpecError):
-        return "engine_missing"
+        return "model_missing" if isinstance(error, ModelMissing) else "engine_missing"
     # torch's OutOfMemoryError is a RuntimeError of its own, and engines wrap it: the words are what they share.
     return "out_of_memory" if isinstance(error, MemoryError) or "out of memory" in str(error).lower() else "engine_error"
 

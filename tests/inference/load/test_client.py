@@ -71,6 +71,39 @@ def test_a_thousand_faults_and_no_record_lost(canned: Callable[..., str], sends:
     assert counted["failed"] + counted["finished"] == 1250 == len(put_in)
 
 
+def test_a_server_that_hangs_is_given_up(canned: Callable[..., str]) -> None:
+    """Sixteen slots for 10,000 requests: after eight silent ones nobody waits for the rest."""
+    for schedule in (closed(16), constant(2000, 10_000)):
+        result = run(plan(canned("--fault", "hang=1"), 10_000, schedule, timeout_s=0.4))
+        counts = collections.Counter(a.failure for a in result.answers)
+        assert result.report.hung == 1
+        assert [a.index for a in result.answers] == list(range(10_000))
+        assert set(counts) <= {failures.TIMEOUT, failures.ABANDONED, failures.NOT_SENT}
+        assert counts[failures.TIMEOUT] < 2000 < counts[failures.NOT_SENT]
+        assert "given up: " in str(next(a.error for a in result.answers if a.failure == failures.NOT_SENT))
+        assert not any(a.chunk_ns for a in result.answers)
+
+
+def test_a_slow_server_is_not_given_up(canned: Callable[..., str]) -> None:
+    """Nine silent requests are in flight while two answer: those time out, and the rest is sent all the same."""
+    target = Target(canned("--itl-ms", "50"), "m", "chat", timeout_s=0.5)
+    hangs = [i < 9 for i in range(40)]
+    fields = [{"canned_fault": "hang"} if hang else {} for hang in hangs]
+    requests = tuple(request(target, i, body(dataclasses.replace(target, fields=f), PARAMS, prompt="a")) for i, f in enumerate(fields))
+    result = run(Plan(target, requests, closed(11)))
+    assert [a.failure for a in result.answers] == [failures.TIMEOUT if hang else None for hang in hangs]
+    assert result.report.hung == 0
+
+
+def test_a_single_request_that_hangs_is_no_hung_server(canned: Callable[..., str]) -> None:
+    target = Target(canned(), "m", "chat", timeout_s=0.3)
+    fields = [{"canned_fault": "hang"}, {}, {"canned_fault": "hang"}, {}]
+    requests = tuple(request(target, i, body(dataclasses.replace(target, fields=f), PARAMS, prompt="a")) for i, f in enumerate(fields))
+    result = run(Plan(target, requests, closed(1)))
+    assert [a.failure for a in result.answers] == [failures.TIMEOUT, None] * 2
+    assert result.report.hung == 0
+
+
 def test_a_server_that_dies_in_between(canned: Callable[..., str]) -> None:
     answers = run(plan(canned("--exit-at", "5", "--itl-ms", "1"), 40, closed(4))).answers
     counts = collections.Counter(a.failure for a in answers)

@@ -135,7 +135,7 @@ def test_a_first_event_that_is_broken() -> None:
         (response(FULL[:3])[:-20], failures.TRUNCATED, "after 1 chunks with tokens"),
         (response([event({"error": {"message": "out of memory"}})]), failures.ERROR_EVENT, "out of memory"),
         (response([event(chat(finish="stop")), event(b"[DONE]")]), failures.NO_TOKEN, "without a token"),
-        (HEAD + b"data: no chunk\r\n", failures.MALFORMED, "invalid literal"),
+        (HEAD + b"data: no chunk\r\n", failures.MALFORMED, "a chunk's size is b'data: no chunk'"),
     ],
 )
 def test_what_went_wrong_has_a_name(raw: bytes, failure: str, says: str) -> None:

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from ncdemo.spec.base import SpecError
+from ncdemo.spec.traces import TraceRow
 from workloads.inference.load.synthesize import encode, synthesize, synthesize_shared
-from workloads.inference.load.traces import TraceRow
 
 
 @pytest.mark.parametrize("chat", [False, True])

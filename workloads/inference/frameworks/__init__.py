@@ -8,11 +8,12 @@ them, since each is installed or not.
 import importlib
 import subprocess
 import sys
+from dataclasses import replace
 from functools import cache
 from types import ModuleType
 
 from ncdemo.spec.base import SpecError
-from workloads.inference.frameworks.base import Serve, Settings, check_model, interpreter
+from workloads.inference.frameworks.base import Serve, Settings, check_model, check_own, interpreter
 
 # engine -> (module, distributions that bring it, extra to install). Without distributions nothing need be installed here.
 ENGINES: dict[str, tuple[str, tuple[str, ...], str]] = {
@@ -87,4 +88,5 @@ def serve(name: str, path: str, settings: Settings, port: int) -> Serve:
     if name != "openai":  # its model lives elsewhere
         check_model(path)
     started: Serve = module.serve(path, settings, port)
+    check_own(name, settings.server_args, module.serve(path, replace(settings, server_args=()), port).argv)
     return started

@@ -18,6 +18,10 @@ HOST = "127.0.0.1"
 """Servers are started beside the client and are nobody else's business."""
 
 
+class ModelMissing(SpecError):
+    """A model isn't there, or lacks what makes it one."""
+
+
 @dataclass(frozen=True)
 class Settings:
     """How a model is loaded, the same for every engine of a benchmark."""
@@ -32,6 +36,8 @@ class Settings:
     """Off: no engine answers from an earlier request's work."""
     endpoint_url: str = ""
     """Of `openai`: where the server is, up to but without /v1."""
+    endpoint: Literal["completions", "chat"] = "completions"
+    """Of `openai`: what it is asked through."""
     server_args: tuple[str, ...] = ()
     """Appended to the server's command as they are."""
 
@@ -41,6 +47,8 @@ class Prompt:
     index: int
     token_ids: tuple[int, ...]
     """The very ids every engine must be given."""
+    messages: tuple[dict[str, str], ...] = field(default=(), compare=False)
+    """What they were made of, for an endpoint that takes chats alone and applies the template itself."""
 
 
 @dataclass(frozen=True)
@@ -98,14 +106,16 @@ class Serve:
     files: tuple[tuple[str, str], ...] = ()
     """Path in the server's folder and text of what the command wants to read."""
     health: str = "/health"
+    api_key_env: str | None = None
+    """Environment variable with the key that every question needs; only its name is ever written down."""
     metrics: str | None = None
     """Path of its own figures in Prometheus' text format."""
     metrics_prefix: str = ""
     figures: tuple[tuple[str, str], ...] = ()
     """What ncdemo.spec.result_bench.EngineSample calls a figure, and the engine's name for it there."""
     prefix_cache: Literal["off", "on", "unknown"] = "off"
-    endpoint: Literal["completions", "generate"] = "completions"
-    """Which of its endpoints takes token ids."""
+    endpoint: Literal["completions", "generate", "chat"] = "completions"
+    """Which of its endpoints is asked: one that takes token ids, but for `chat`."""
     fields: tuple[tuple[str, Any], ...] = ()
     """Of every request's body, beside the protocol's own."""
     reset: str | None = None
@@ -118,9 +128,25 @@ def interpreter(engine: str) -> str:
 
 
 def check_model(path: str) -> None:
-    """Raise SpecError for a folder that isn't there; a hub id is left to the engine."""
+    """Raise ModelMissing for a folder that isn't there; a hub id is left to the engine."""
     if path.startswith(("/", ".", "~")) and not (Path(path).expanduser() / "config.json").is_file():
-        raise SpecError(f"model.name = {path!r}: no such model folder (config.json is looked for); give a Hugging Face folder or a hub id")
+        raise ModelMissing(
+            f"model.name = {path!r}: no such model folder (config.json is looked for); give a Hugging Face folder or a hub id"
+        )
+
+
+def check_own(name: str, words: Sequence[str], argv: Sequence[str]) -> None:
+    """Raise SpecError for an argument of the user's that ncdemo sets itself: the result would say one thing and the server do another."""
+    ours = {_option(word) for word in argv if word.startswith("--")}
+    for word in words:
+        if word.startswith("-") and _option(word) in ours:
+            raise SpecError(f"server_args.{name}: {word} is set by ncdemo already; use the benchmark's own key for it, and remove it here")
+
+
+def _option(word: str) -> str:
+    """Return an option's one name: engines take - for _, a `no-` before it, and three names for tensor parallelism."""
+    option = word.partition("=")[0].lstrip("-").replace("_", "-").removeprefix("no-")
+    return "tp" if option in ("tp", "tp-size", "tensor-parallel-size") else option
 
 
 def admit(prompts: Sequence[Prompt], params: Params, max_model_len: int) -> tuple[list[Prompt], list[Answer]]:

@@ -6,7 +6,20 @@ Both are given the same options, which are held by tests/golden/engine_args/sgla
 from collections.abc import Sequence
 from typing import Any
 
-from workloads.inference.frameworks.base import DTYPES, HOST, Answer, Params, Prompt, Serve, Settings, admit, closed_loop, interpreter, take
+from workloads.inference.frameworks.base import (
+    DTYPES,
+    HOST,
+    Answer,
+    Params,
+    Prompt,
+    Serve,
+    Settings,
+    admit,
+    check_own,
+    closed_loop,
+    interpreter,
+    take,
+)
 
 FIGURES = (
     ("running", "sglang:num_running_reqs"),
@@ -27,6 +40,7 @@ def load(path: str, settings: Settings) -> Any:
 
     # No detokenizer, as no engine of this process has one; each output is what is new.
     own = ("--skip-tokenizer-init", "--incremental-streaming-output", "--log-level", "error")
+    check_own("sglang", settings.server_args, _options(path, settings))
     engine = Engine(server_args=prepare_server_args([*_options(path, settings), *own, *settings.server_args]))
     engine.ncdemo_max_model_len = settings.max_model_len
     return engine

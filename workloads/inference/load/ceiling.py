@@ -12,6 +12,7 @@ import os
 import platform
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -58,8 +59,9 @@ def ceiling(keep: Path | None = None) -> Ceiling:
     measured = measure()
     if keep is not None:
         temporary = keep.with_suffix(".tmp")
-        temporary.write_text(json.dumps(asdict(measured)))
-        temporary.replace(keep)
+        with suppress(OSError):  # on a full disk it is measured again
+            temporary.write_text(json.dumps(asdict(measured)))
+            temporary.replace(keep)
     return measured
 
 

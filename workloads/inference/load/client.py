@@ -21,6 +21,9 @@ from workloads.inference.load.pool import IN, OUT, Pool
 from workloads.inference.load.response import Head, ends_chunked
 from workloads.inference.load.timer import Timer
 
+HUNG_AFTER = 8
+"""So many requests that timed out with nothing of an answer, and from the first one's send on nothing came for any other either: the
+server hangs. Fewer where fewer are in flight at once, but never one alone, unless there is no other."""
 TICK_NS = 50_000_000
 """How often time-outs and idle connections are looked at."""
 EVENT_END = b"\n\n\r\n"
@@ -41,6 +44,10 @@ class Client:
         self._epoll.register(self._timer.fd, IN)
         self.pool = Pool(target, self._epoll)
         self._total, self.done = len(requests), 0
+        self._hung_after = min(HUNG_AFTER, max(2, concurrency), len(requests))
+        self._silent_ns: list[int] = []
+        """When those were sent that timed out and after which no other has ended."""
+        self._sign_ns, self.hung = 0, False
         self.exchanges: list[Exchange] = []
         self._streams: dict[int, tuple[Callable[[int], bytes], Callable[[Any], None]]] = {}
 
@@ -132,7 +139,11 @@ class Client:
             if not head.chunked:
                 return  # ends when the server closes
             self._streams[connection.fd] = (connection.recv, exchange.log.append)
-        if ends_chunked(data, exchange.log):
+        try:
+            ended = ends_chunked(data, exchange.log)
+        except ValueError:  # what is wrong with it is said when it is read; what comes next on the connection nobody knows
+            ended, connection.keeps = True, False
+        if ended:
             self._end(connection, now)
 
     def _end(self, connection: Connection, now: int) -> None:
@@ -149,8 +160,10 @@ class Client:
         connection.exchange = None
         self.pool.drop(connection)
 
-    def _count(self, now: int) -> None:
+    def _count(self, now: int, sign: bool = True) -> None:
         self.done += 1
+        if sign:
+            self._sign_ns = now
         if self._closed_loop and self._waiting and len(self.exchanges) + len(self._due_ns) < self._total:
             self._due_ns.append(now)
 
@@ -222,7 +235,38 @@ class Client:
             if exchange is not None and now - exchange.sent_ns > self._timeout_ns:
                 exchange.failure, exchange.detail = failures.TIMEOUT, f"no end after {self._timeout_ns / 1e9:g} s"
                 self._drop(connection)
-                self._count(now)
+                self._silent_ns += [exchange.sent_ns] * _silent(exchange)
+                self._count(now, sign=False)
+        if self._silent_ns and self._hangs():
+            self._give_up(now)
         self.pool.renew(now)
         if self._on_tick is not None:
             self._on_tick(self.done)
+
+    def _hangs(self) -> bool:
+        """Return whether nothing has come for so many sends: a server with a long queue is slow, and doesn't hang."""
+        flying = (c.exchange for c in self.pool.by_fd.values() if c.exchange is not None)
+        sign_ns = max([self._sign_ns, *(exchange.log[-2] for exchange in flying if not _silent(exchange))])
+        self._silent_ns = [sent_ns for sent_ns in self._silent_ns if sent_ns > sign_ns]
+        return len(self._silent_ns) >= self._hung_after
+
+    def _give_up(self, now: int) -> None:
+        """End every request that is left: none of them would be answered, and each would take as long as the time-out."""
+        self.hung = True
+        why = f"given up: {len(self._silent_ns)} requests in a row brought nothing in {self._timeout_ns / 1e9:g} s"
+        for connection in list(self.pool.by_fd.values()):
+            if connection.exchange is not None:
+                connection.exchange.failure, connection.exchange.detail = failures.ABANDONED, why
+                self._drop(connection)
+        for request in self._waiting:
+            exchange = Exchange(request.index, now, now)  # never sent, so no other time is true of it
+            exchange.failure, exchange.detail = failures.NOT_SENT, why
+            self.exchanges.append(exchange)
+        self._waiting.clear()
+        self._due_ns.clear()
+        self.done = self._total
+
+
+def _silent(exchange: Exchange) -> bool:
+    """Return whether nothing came but the first read: servers send an answer's head before they have a token."""
+    return len(exchange.log) <= 2

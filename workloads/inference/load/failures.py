@@ -8,15 +8,17 @@ HTTP_429 = "http_429"
 HTTP_4XX = "http_4xx"
 HTTP_5XX = "http_5xx"
 HTTP_OTHER = "http_other"  # a redirect, or no HTTP at all
-MALFORMED = "malformed"  # an event that isn't JSON, or a chunk whose size isn't a number
+MALFORMED = "malformed"  # an event that isn't JSON or what the protocol has there, or a chunk whose size isn't a number
 ERROR_EVENT = "error_event"  # the stream holds an error object
 TIMEOUT = "timeout"
+ABANDONED = "abandoned"  # in flight when the load was given up, as the server answered nothing any more
+NOT_SENT = "not_sent"  # due after that
 NO_TOKEN = "no_token"  # a stream in good form without a token
 CLIENT_DIED = "client_died"  # our own process ended before it could tell
 
 ALL = (
     CONNECT_REFUSED, CONNECT_FAILED, CLOSED_EARLY, TRUNCATED, HTTP_429, HTTP_4XX, HTTP_5XX, HTTP_OTHER, MALFORMED, ERROR_EVENT,
-    TIMEOUT, NO_TOKEN, CLIENT_DIED,
+    TIMEOUT, ABANDONED, NOT_SENT, NO_TOKEN, CLIENT_DIED,
 )  # fmt: skip
 
 

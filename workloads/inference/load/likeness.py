@@ -43,7 +43,7 @@ def read_alike(raw: bytes, head: Head, exchange: Exchange) -> Tally | None:
             return None
         event = before + literals[0] + after[:-2]
         return _assemble(raw, head, (start, end), event, literals, list(ends)[1:], exchange)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, RecursionError):
         return None
 
 

@@ -18,7 +18,15 @@ BORDER = re.compile(rb"\r?\n\r?\n|\r\r")
 
 
 def answer(exchange: Exchange) -> tuple[Answer, int]:
-    """Return an exchange's answer and how many events it had."""
+    """Return an exchange's answer and how many events it had. Whatever a server sent, that is its request's own failure alone."""
+    try:
+        return _read_all(exchange)
+    except Exception as error:  # not foreseen: the other requests' answers must not be lost with it
+        why = f"can't be read: {type(error).__name__}: {error}"
+        return Answer(exchange.index, exchange.scheduled_ns, exchange.sent_ns, failure=failures.MALFORMED, error=_clean(why)), 0
+
+
+def _read_all(exchange: Exchange) -> tuple[Answer, int]:
     result = Answer(exchange.index, exchange.scheduled_ns, exchange.sent_ns)
     raw = b"".join(exchange.log[1::2])
     head = Head.of(raw)
@@ -27,8 +35,7 @@ def answer(exchange: Exchange) -> tuple[Answer, int]:
     if head is None:
         _fail(result, failures.CLOSED_EARLY, f"the server closed the connection after {len(raw)} bytes, before a whole response head")
     elif head.status != 200:
-        start = b"".join(p for _, p in _body(raw, head))[:200].decode("utf-8", "replace")
-        _fail(result, failures.of_status(head.status), f"HTTP {head.status}: {start}")
+        _fail(result, failures.of_status(head.status), f"HTTP {head.status}: {_start(raw, head)}")
     elif (quick := read_alike(raw, head, exchange)) is not None:
         tally = quick
         _judge(tally, exchange, result)
@@ -46,7 +53,7 @@ def _read(raw: bytes, head: Head, exchange: Exchange, tally: Tally, result: Answ
         ends, events = _events(raw, head)
         for stamp, event in zip(_stamped(ends, exchange), events, strict=True):
             tally.take(parsed(event), stamp)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         _fail(result, failures.MALFORMED, f"event {tally.events + 1} of the stream: {error}")
         return
     _judge(tally, exchange, result)
@@ -61,10 +68,30 @@ def _judge(tally: Tally, exchange: Exchange, result: Answer) -> None:
         _fail(result, failures.TRUNCATED, f"{how} after {len(tally.stamps)} chunks with tokens, without finish_reason and [DONE]")
     elif not tally.stamps:
         _fail(result, failures.NO_TOKEN, "the stream ended without a token")
+    elif tally.usage and tally.usage.get("completion_tokens") == 0:
+        _fail(result, failures.NO_TOKEN, f"the server counted 0 output tokens in {len(tally.stamps)} chunks with a text")
 
 
 def _fail(result: Answer, failure: str, error: str) -> None:
-    result.failure, result.error = failure, error
+    result.failure, result.error = failure, _clean(error)
+
+
+def _clean(text: str) -> str:
+    """Return a text that can be written: JSON may name halves of characters. Two that belong together become one."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    return text
+
+
+def _start(raw: bytes, head: Head) -> str:
+    """Return the first words of a body that isn't a stream, as they are where its chunks are broken."""
+    try:
+        body = b"".join(payload for _, payload in _body(raw, head))
+    except ValueError:
+        body = raw[head.size :]
+    return body[:200].decode("utf-8", "replace")
 
 
 def _body(raw: bytes, head: Head) -> list[tuple[int, bytes]]:
@@ -115,7 +142,7 @@ def _take(tally: Tally, result: Answer) -> None:
     """Put what the events said into the answer, and how many tokens each chunk had, as well as that can be known."""
     chunks_with_tokens = len(tally.stamps)
     result.chunk_ns = tally.stamps
-    result.text = "".join(tally.texts) if result.http_status == 200 else None
+    result.text = _clean("".join(tally.texts)) if result.http_status == 200 else None
     result.finish_reason = tally.finish_reason
     if tally.usage is not None:
         result.output_tokens = tally.usage.get("completion_tokens")

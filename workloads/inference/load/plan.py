@@ -146,6 +146,8 @@ class Report:
     connections_opened_in_window: int
     died: int = 0
     """Processes of ours that ended without telling; their requests are failures."""
+    hung: int = 0
+    """Processes of ours that gave the load up: request after request brought nothing within timeout_s."""
 
 
 @dataclass

@@ -50,7 +50,7 @@ def drive(client: Client, start_ns: int) -> tuple[list[Answer], Cost]:
     cost = Cost(
         window_s=(end_ns - start_ns) / 1e9, cpu_window_s=cpu_window - cpu, cpu_parse_s=time.process_time() - cpu_window,
         events=sum(events for _, events in read), reads=sum(len(e.log) // 2 for e in exchanges),
-        opened=client.pool.opened, opened_in_window=in_window,
+        opened=client.pool.opened, opened_in_window=in_window, hung=client.hung,
     )  # fmt: skip
     return [a for a, _ in read], cost
 

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+HEX = b"0123456789abcdefABCDEF"
+
 
 @dataclass(frozen=True)
 class Head:
@@ -29,15 +31,19 @@ def _head(data: bytes) -> Head:
     lines = data.decode("latin-1").lower().split("\r\n")
     fields = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines[1:])}
     words, length = lines[0].split(), fields.get("content-length", "")
-    status = int(words[1]) if len(words) > 1 and words[0].startswith("http/1.") and words[1].isdecimal() else 0
+    status = int(words[1]) if len(words) > 1 and words[0].startswith("http/1.") and words[1].isdecimal() and len(words[1]) == 3 else 0
     chunked = "chunked" in fields.get("transfer-encoding", "")
-    known = int(length) if length.isdecimal() and not chunked else 0 if status in (0, 204, 304) else None
+    # A length of more digits than any file has is none: Python refuses to read thousands of them.
+    known = int(length) if length.isdecimal() and len(length) < 19 and not chunked else 0 if status in (0, 204, 304) else None
     keeps = status > 0 and "close" not in fields.get("connection", "") and (chunked or known is not None)
     return Head(status, len(data) + 4, known, chunked, keeps and words[0] != "http/1.0")
 
 
 def ends_chunked(data: bytes, log: list[Any]) -> bool:
-    """Return whether a chunked response ends with its last read, `data`. `log` is stamp, bytes, ... of all of them."""
+    """Return whether a chunked response ends with its last read, `data`. `log` is stamp, bytes, ... of all of them.
+
+    Raise ValueError where its chunks are broken, so that nobody can say where it ends.
+    """
     if len(data) < 7:
         data = b"".join(log[1::2][-7:])
     if not data.endswith(b"\r\n0\r\n\r\n"):
@@ -48,21 +54,22 @@ def ends_chunked(data: bytes, log: list[Any]) -> bool:
     raw = b"".join(log[1::2])
     head = Head.of(raw)
     assert head
-    try:
-        *_, (end, payload) = chunks(raw, head.size)
-    except ValueError:
-        return True  # what is wrong with it is said when it is read
+    *_, (end, payload) = chunks(raw, head.size)
     return payload == b"" and end == len(raw)
 
 
 def chunks(raw: bytes, position: int) -> Iterator[tuple[int, bytes]]:
     """Yield (start, payload) of each chunk from a position on, last (end of all, b"") if the end is there.
 
-    Raise ValueError where a chunk's size isn't a number.
+    Raise ValueError where a chunk's size isn't a hexadecimal number.
     """
     find, size = raw.find, len(raw)
     while (line := find(b"\r\n", position)) >= 0:
-        length = int(raw[position:line].split(b";")[0], 16)
+        written = raw[position:line].split(b";")[0].rstrip()
+        # int() would take a sign too, and with a negative size this would never end.
+        if not written or written.translate(None, HEX):
+            raise ValueError(f"a chunk's size is {written[:40]!r}")
+        length = int(written, 16)
         start = line + 2
         if not length:
             if size >= start + 2:

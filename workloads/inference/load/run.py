@@ -154,4 +154,5 @@ def _report(workers: list[_Worker], answers: list[Answer]) -> Report:
         connections_opened=sum(c.opened for c in costs),
         connections_opened_in_window=sum(c.opened_in_window for c in costs),
         died=len(workers) - len(costs),
+        hung=sum(c.hung for c in costs),
     )

@@ -32,3 +32,5 @@ class Cost:
     reads: int
     opened: int
     opened_in_window: int
+    hung: bool
+    """The share was given up, as in Report.hung."""

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from ncdemo.spec.base import SpecError
+from ncdemo.spec.traces import BLOCK_TOKENS, TraceRow
 from workloads.inference.frameworks.base import Prompt
-from workloads.inference.load.traces import BLOCK_TOKENS, TraceRow
 
 WORDS = 2048
 """Enough that two prompts hardly ever begin with the same two words."""
@@ -42,7 +42,7 @@ def synthesize(tokenizer: Any, lengths: Sequence[int], seed: int, *, chat: bool 
         else:
             raise SpecError(f"prompt {i}: no further distinct prompt of {length} tokens was found; ask for longer or fewer prompts")
         seen.add(text)
-        made.append(Synthetic(Prompt(i, _exact(tokenizer, text, length, i, chat=chat)), text))
+        made.append(Synthetic(Prompt(i, _exact(tokenizer, text, length, i, chat=chat), _as_user(text)), text))
     return made
 
 
@@ -58,7 +58,7 @@ def synthesize_shared(tokenizer: Any, rows: Sequence[TraceRow], seed: int) -> li
         names = [*map(str, row.block_ids), *(f"row {i} block {at}" for at in own)]
         drawn = [word for name in names for word in random.Random(f"{seed}/{name}").choices(words, k=BLOCK_TOKENS)]
         text = " ".join(drawn[: row.prompt_tokens])
-        made.append(Synthetic(Prompt(i, _exact(tokenizer, text, row.prompt_tokens, i, chat=False)), text))
+        made.append(Synthetic(Prompt(i, _exact(tokenizer, text, row.prompt_tokens, i, chat=False), _as_user(text)), text))
     return made
 
 
@@ -74,10 +74,13 @@ def _exact(tokenizer: Any, text: str, length: int, i: int, *, chat: bool) -> tup
 def encode(tokenizer: Any, text: str, chat: bool) -> list[int]:
     """Return the ids of a text, or of the chat prompt that it makes as the user's message."""
     if chat:
-        messages = [{"role": "user", "content": text}]
-        text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        text = tokenizer.apply_chat_template(list(_as_user(text)), tokenize=False, add_generation_prompt=True)
     ids: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
     return ids
+
+
+def _as_user(text: str) -> tuple[dict[str, str]]:
+    return ({"role": "user", "content": text},)
 
 
 def _text(tokenizer: Any, words: list[str], length: int, rng: random.Random, chat: bool) -> str:

@@ -6,6 +6,10 @@ from ncdemo.spec.base import SpecError
 from workloads.inference.frameworks.base import HOST
 
 
+class PortTaken(SpecError):
+    """Someone listens there; another port may be free."""
+
+
 def free_port() -> int:
     """Return a port that nobody listens on now."""
     with socket.socket() as probe:
@@ -21,4 +25,4 @@ def check_port(port: int) -> None:
         try:
             probe.bind((HOST, port))
         except OSError as error:
-            raise SpecError(f"port {port}: cannot be used ({error.strerror}); stop what listens there, or leave the port out") from None
+            raise PortTaken(f"port {port}: cannot be used ({error.strerror}); stop what listens there, or leave the port out") from None

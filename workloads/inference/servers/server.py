@@ -6,6 +6,7 @@ with Server(serve("vllm", path, settings, free_port()), folder) as server:
 """
 
 import http.client
+import json
 import logging
 import os
 import subprocess
@@ -22,10 +23,15 @@ from workloads.inference.servers.prometheus import figures, parse
 
 log = logging.getLogger("ncdemo.server")
 TAIL_LINES = 20
+REFUSED = (401, 403)
 
 
 class ServerError(Exception):
     """The server died, hung or refused: what happened and the end of its log."""
+
+
+class ServerHung(ServerError):
+    """The server's process is there and gives no answer."""
 
 
 class Server:
@@ -40,6 +46,9 @@ class Server:
     ) -> None:
         """`folder` gets server.log and the engine's own files; `warm_up` is called once the server is healthy."""
         self.how, self.folder = how, folder.resolve()
+        self.argv = [self._filled(word) for word in how.argv]
+        self.env = {name: self._filled(value) for name, value in how.env}
+        """Beside this process's own environment."""
         self.start_timeout_s, self.stop_timeout_s = start_timeout_s, stop_timeout_s
         self.start_time_s: float | None = None
         """From the command's start to the first healthy answer; None for a server that someone else runs."""
@@ -68,6 +77,26 @@ class Server:
         if self._process and self._process.poll() is not None:
             raise ServerError(f"the server ended (exit {self._process.returncode}); {self._tail()}")
 
+    def check_healthy(self, limit_s: float = 30.0) -> None:
+        """Raise ServerError when a server of ours has ended or isn't well, ServerHung when it gives no answer in limit_s.
+
+        For after a failure: a server that is ending may not have ended yet, and a launcher may outlive its engine.
+        """
+        deadline = time.monotonic() + limit_s
+        while self._process:
+            self.check_alive()
+            try:
+                status, _ = self._ask("GET", self.how.health, max(0.1, deadline - time.monotonic()))
+                problem = ServerError(f"the server isn't healthy any more ({self.how.health} answers {status}); {self._tail()}")
+                if status == 200:
+                    return
+            except ServerError as error:
+                problem = error
+            if time.monotonic() > deadline:
+                self.check_alive()
+                raise problem
+            time.sleep(0.1)
+
     def reset_prefix_cache(self) -> bool:
         """Empty the prefix cache. Return False when it may hold something and nothing can be done about it."""
         if self.how.reset is None:
@@ -85,6 +114,15 @@ class Server:
         """Return what the engine counts, under the names of EngineSample; empty when it counts nothing that we know."""
         return figures(self.scrape(timeout_s) or {}, self.how.figures)
 
+    def version(self, timeout_s: float = 5.0) -> str | None:
+        """Return what the server says at /version; None when it says nothing there."""
+        try:
+            status, body = self._ask("GET", "/version", timeout_s)
+            said = json.loads(body).get("version") if status == 200 else None
+        except (ServerError, ValueError, AttributeError):
+            return None
+        return str(said) if said else None
+
     def scrape(self, timeout_s: float = 30) -> dict[str, float] | None:
         """Return the engine's own counters; None when it has none."""
         if self.how.metrics is None:
@@ -97,6 +135,7 @@ class Server:
     def stop(self) -> None:
         """End every process of the server: SIGTERM, then SIGKILL."""
         if self._process is None:
+            drop_record(self._token)
             return
         # Until it is waited for, the leader's pid stays its own, and so does the session's number.
         leader = self._process.pid
@@ -114,13 +153,12 @@ class Server:
             path = self.folder / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text)
-        argv = [self._filled(word) for word in self.how.argv]
-        env = {**os.environ, **{name: self._filled(value) for name, value in self.how.env}, TOKEN: self._token}
+        env = {**os.environ, **self.env, TOKEN: self._token}
         # The record is there before the process: a kill between the two leaves nothing unknown.
         write_record(self._token)
         with (self.folder / "server.log").open("wb") as out:
             self._process = subprocess.Popen(
-                argv, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, env=env, start_new_session=True
+                self.argv, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, env=env, start_new_session=True
             )
         write_record(self._token, self._process.pid)
 
@@ -137,6 +175,12 @@ class Server:
                 if status == 200:
                     self.start_time_s = waited if self._process else None
                     return
+                if status in REFUSED and not self._process:
+                    raise ServerError(
+                        f"GET {self.how.url}{self.how.health}: answers {status}; it wants a key: export it as OPENAI_API_KEY"
+                        if self.how.api_key_env is None
+                        else f"GET {self.how.url}{self.how.health}: answers {status} to the key in {self.how.api_key_env}; export the right one"
+                    )
                 problem = f"answers {status}"
             time.sleep(0.1)
         raise ServerError(f"the server was not healthy after {self.start_timeout_s:g} s ({problem}); {self._tail()}")
@@ -146,9 +190,12 @@ class Server:
         kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
         connection = kind(parts.hostname or "", parts.port, timeout=timeout_s)
         try:
-            connection.request(method, parts.path + path)
+            key = os.environ.get(self.how.api_key_env or "")
+            connection.request(method, parts.path + path, headers={"Authorization": f"Bearer {key}"} if key else {})
             response = connection.getresponse()
             return response.status, response.read().decode(errors="replace")
+        except TimeoutError:
+            raise ServerHung(f"{method} {self.how.url}{path}: no answer in {timeout_s:g} s") from None
         except (OSError, http.client.HTTPException) as error:
             raise ServerError(f"{method} {self.how.url}{path}: {type(error).__name__}: {error}") from None
         finally:

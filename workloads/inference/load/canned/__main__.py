@@ -26,6 +26,8 @@ def main() -> None:
     parser.add_argument("--model", default="canned", help="name in /v1/models; requests may name any")
     parser.add_argument("--max-model-len", type=int, help="refuse longer prompt + output with a 400")
     parser.add_argument("--own-length", type=int, metavar="N", help="end every answer after N tokens at most, as a model's own end does")
+    parser.add_argument("--key-env", metavar="NAME", help="answer 401 without the bearer key that this environment variable holds")
+    parser.add_argument("--chat-only", action="store_true", help="have no /v1/completions, which answers 404 then")
     parser.add_argument("--strict", action="store_true", help="refuse fields that OpenAI's own protocol lacks with a 400")
     parser.add_argument("--fault", action="append", default=[], metavar="KIND=P", help=f"P of 0 to 1; KIND of {', '.join(FAULTS)}; repeat")
     parser.add_argument("--seed", type=int, default=0, help="of the faults")
@@ -40,7 +42,11 @@ def main() -> None:
     signal.signal(signal.SIGINT, lambda *_: sys.exit(0))
     allow_many()
     with ExitStack() as stack:
-        options = vars(args) | {"log": stack.enter_context(open(args.log, "w", encoding="utf-8")) if args.log else None}
+        key = os.environ.get(args.key_env or "")
+        if args.key_env and not key:
+            sys.exit(f"error: --key-env {args.key_env}: that environment variable is empty; export the key in it")
+        del args.key_env
+        options = vars(args) | {"key": key} | {"log": stack.enter_context(open(args.log, "w", encoding="utf-8")) if args.log else None}
         try:
             server = Server(Config(chances=parse(options.pop("fault")), **options))
         except (SpecError, OSError) as error:

@@ -19,6 +19,9 @@ FAULTS: dict[str, str | None] = {
     "http_500": "http_5xx",
     "malformed": "malformed",  # one event in the middle isn't JSON
     "bad_framing": "malformed",  # a chunk's size isn't a number
+    "negative_size": "malformed",  # a chunk's size is a negative number
+    "odd_choice": "malformed",  # one event in the middle has null for a choice
+    "odd_usage": "malformed",  # the usage counts in words
     "error_event": "error_event",  # an event in the middle is an error object
     "hang": "timeout",  # never answers
     "hang_mid": "timeout",  # stops after half of the tokens

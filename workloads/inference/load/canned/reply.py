@@ -80,6 +80,9 @@ def script(want: Ask, fault: str | None, burst: int, always_usage: bool) -> Scri
         "hang_mid": b"",
         "malformed": event(b'{"id": "chatcmpl-') + done,
         "bad_framing": b"zz\r\ndata: \n\n\r\n",
+        "negative_size": b"-7\r\ndata: \n\n\r\n" + END,
+        "odd_choice": event(_dump(_outer(want) | {"choices": [None]})) + done,
+        "odd_usage": event(_dump(_outer(want) | {"choices": [], "usage": {"completion_tokens": "two"}})) + event(b"[DONE]") + END,
         "error_event": event(b'{"error": {"message": "canned error", "type": "server_error", "code": 500}}') + event(b"[DONE]") + END,
     }
     if fault in odd:
@@ -87,7 +90,7 @@ def script(want: Ask, fault: str | None, burst: int, always_usage: bool) -> Scri
         sends[-1] += odd[fault]
     else:
         sends[-1] += done
-    return Script(early, sends, tokens, closes=fault in ("truncate", "bad_framing"))
+    return Script(early, sends, tokens, closes=fault in ("truncate", "bad_framing", "negative_size"))
 
 
 def _pieces(want: Ask, burst: int, width: int) -> list[tuple[bytes, int]]:
@@ -149,7 +152,7 @@ def whole(want: Ask) -> dict[str, Any]:
 def response(status: int, payload: Any, content_type: str = "application/json") -> bytes:
     """Return a whole HTTP response with a body of known length."""
     body = payload if isinstance(payload, bytes) else _dump(payload)
-    reason = {200: "OK", 400: "Bad Request", 404: "Not Found", 429: "Too Many Requests", 500: "Internal Server Error"}
+    reason = {200: "OK", 400: "Bad Request", 401: "Unauthorized", 404: "Not Found", 429: "Too Many Requests", 500: "Internal Server Error"}
     return b"HTTP/1.1 %d %b\r\nContent-Type: %b\r\nContent-Length: %d\r\n\r\n%b" % (
         status, reason.get(status, "Error").encode(), content_type.encode(), len(body), body,
     )  # fmt: skip

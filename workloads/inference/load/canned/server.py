@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, TextIO
 
+from ncdemo import __version__
 from workloads.inference.load.canned import reply
 from workloads.inference.load.canned.faults import drawn
 from workloads.inference.load.timer import Timer
@@ -46,6 +47,8 @@ class Config:
     max_model_len: int | None = None
     own_length: int | None = None
     strict: bool = False
+    chat_only: bool = False
+    key: str | None = None
     chances: dict[str, float] = field(default_factory=dict)
     seed: int = 0
     stall_at_s: float | None = None
@@ -149,10 +152,14 @@ class Server:
 
     def _request(self, connection: Connection, line: list[str], headers: dict[str, str], body: bytes) -> None:
         method, path = line[0], line[1].partition("?")[0]
-        if method == "POST" and path.endswith("/completions"):
+        if self.config.key and (given := headers.get("authorization", "")) != f"Bearer {self.config.key}":
+            self._send(connection, reply.response(401, {"error": {"message": f"Incorrect API key provided: {given}"}}))
+        elif method == "POST" and path.endswith("/completions") and (not self.config.chat_only or "chat" in path):
             self._generate(connection, path, headers, body)
         elif path in ("/health", "/reset_prefix_cache", "/flush_cache", "/ping"):
             self._send(connection, reply.response(200, {}))
+        elif path == "/version":
+            self._send(connection, reply.response(200, {"version": f"canned {__version__}"}))
         elif path == "/v1/models":
             model = {"id": self.config.model, "object": "model", "owned_by": "canned", "max_model_len": self.config.max_model_len}
             self._send(connection, reply.response(200, {"object": "list", "data": [model]}))

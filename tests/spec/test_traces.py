@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ncdemo.spec.base import SpecError
-from workloads.inference.load.traces import TraceRow, fitting, read_trace
+from ncdemo.spec.traces import TraceRow, fitting, read_trace
 
 AZURE = "TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:17:03.9799600,4808,10\n2023-11-16 18:17:04.0319601,3180,8\n"
 BURSTGPT = """\
@@ -22,7 +22,7 @@ MOONCAKE = """\
 
 {"timestamp": 3052, "input_length": 7322, "output_length": 490, "hash_ids": [0, 14]}
 """
-SHARED = Path(__file__).resolve().parents[4] / "shared" / "traces"
+SHARED = Path(__file__).resolve().parents[3] / "shared" / "traces"
 
 
 def _write(folder: Path, text: str) -> Path:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from ncdemo.spec.base import SpecError
+from ncdemo.spec.paths import PACKAGE
 
 BLOCK_TOKENS = 512
 """Prompt tokens that one of Mooncake's hash_ids stands for."""
@@ -78,6 +79,18 @@ def read_trace(path: Path, limit: int | None = None) -> list[TraceRow]:
 def fitting(rows: Sequence[TraceRow], max_model_len: int) -> list[TraceRow]:
     """Return the rows whose prompt and output fit a model; how many were left out is the caller's to say."""
     return [row for row in rows if row.prompt_tokens + row.output_tokens <= max_model_len]
+
+
+def replayed(file: str, max_model_len: int, count: int) -> tuple[list[TraceRow], list[TraceRow]]:
+    """Return the rows of trace.file that a benchmark sends, at least one, and all that the trace has. Raise SpecError without any."""
+    path = next((p for p in (Path(file), PACKAGE / file) if p.is_file()), None)
+    if path is None:
+        raise SpecError(f"trace.file = {file!r}: no such file; give a trace in CSV or JSON Lines")
+    whole = read_trace(path)
+    rows = fitting(whole, max_model_len)[:count]
+    if not rows:
+        raise SpecError(f"trace.file = {file!r}: no request fits in max_model_len = {max_model_len}; raise it")
+    return rows, whole
 
 
 def _form(path: Path, text: str) -> tuple[str, Iterable[tuple[int, dict[str, Any]]]]:
