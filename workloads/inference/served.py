@@ -67,7 +67,6 @@ class Served:
             how = serve(engine, path, settings, free_port())
             # What others run is there or isn't; what we start may read weights for minutes.
             self._server = Server(how, folder, start_timeout_s=OUTSIDE_S if self._outside else START_S)
-            folder.mkdir(parents=True, exist_ok=True)
             write_command(folder, engine, self._server)  # before the start, so that a server that fails has said it too
             self._stack.enter_context(self._server)
             write_command(folder, engine, self._server, says=self._server.version())
