@@ -87,7 +87,7 @@ def test_a_server_that_dies_in_mid_cell_keeps_its_answers_is_restarted_and_given
 
 def test_a_server_that_dies_once_serves_the_next_cells(sweep: Callable) -> None:
     """Each start answers 40 requests: one whole cell and most of another."""
-    done, requests = sweep("--exit-at 40", repeats=4)
+    done, requests = sweep("--exit-at 40", repeats=4, client_processes=1)
     assert [c.failure for c in done] == [None, "engine_died"] * 2
     assert [c.failed for c in done[::2]] == [0, 0]
     assert Counter(r.repeat for r in requests) == dict.fromkeys(range(4), 24)

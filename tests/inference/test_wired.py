@@ -13,12 +13,13 @@ from ncdemo.spec.traffic import Load
 from tests.inference.conftest import Swept
 from workloads.inference.asked import Asked
 from workloads.inference.frameworks import serve
-from workloads.inference.frameworks.base import Params, Prompt, Settings
+from workloads.inference.frameworks.base import Params, Prompt, Serve, Settings
 from workloads.inference.load.ceiling import Ceiling
 from workloads.inference.load.plan import Plan, Request, Target
 from workloads.inference.load.schedule import closed
 from workloads.inference.served import ClientOptions, Served, processes_needed
-from workloads.inference.servers.command import served_versions
+from workloads.inference.servers.command import served_versions, write_command
+from workloads.inference.servers.server import Server
 from workloads.inference.servers.watch import EngineLines
 
 SETTINGS = Settings("fp32", 256, 0.4, 8)
@@ -90,6 +91,13 @@ def test_the_real_command_is_in_the_results_without_secrets(
     assert "hidden-one" not in text
     assert said["version"]
     assert served_versions(tmp_path) == {}, "the version of what we start is the installed one"
+
+
+def test_a_disk_that_takes_no_command_costs_no_server(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    full = tmp_path / "full"
+    full.write_text("no folder can be here")
+    write_command(full, "echo", Server(Serve((), "http://127.0.0.1:1", "m"), tmp_path))
+    assert "what the server was started with is not in the results" in caplog.text
 
 
 def test_a_server_that_never_started_has_left_its_command(served: Callable[..., Served], tmp_path: Path) -> None:

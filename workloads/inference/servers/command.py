@@ -5,6 +5,7 @@ served_versions(run_folder)                   # {"openai": "0.32.0"}
 """
 
 import json
+import logging
 import os
 from pathlib import Path
 from typing import Any
@@ -14,14 +15,19 @@ from workloads.inference.servers.server import Server
 from workloads.metrics.redact import SECRET_NAME, redact, redact_arguments
 from workloads.run import write_json
 
+log = logging.getLogger("ncdemo.server")
 COMMAND_FILE = "command.json"
 ENGINES_OWN = ("VLLM_", "SGLANG_", "SGL_", "LMDEPLOY_", "TRTLLM_", "TLLM_", "NCCL_", "CUDA_", "FLASHINFER_", "TORCHINDUCTOR_", "OMP_")
 """Beginnings of variables that engines read; of those whose name tells of a secret the value is left out."""
 
 
 def write_command(folder: Path, engine: str, server: Server, says: str | None = None) -> None:
-    """Write command.json into a server's folder. `says`: the version that the server itself gives."""
-    write_json(folder / COMMAND_FILE, command(engine, server, says))
+    """Write command.json into a server's folder. `says`: the version that the server itself gives. A full disk loses it and no more."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(folder / COMMAND_FILE, command(engine, server, says))
+    except OSError as error:
+        log.warning("%s: %s; what the server was started with is not in the results", folder / COMMAND_FILE, error)
 
 
 def command(engine: str, server: Server, says: str | None) -> dict[str, Any]:
