@@ -16,6 +16,7 @@ import time
 from workloads.metrics.lines import Writer
 from workloads.metrics.priority import hurry
 from workloads.metrics.readings import Readings, say
+from workloads.metrics.ticks import Ticks
 
 PARENT_CHECK_S = 0.5
 
@@ -47,30 +48,23 @@ class Stop:
 
 
 def sample(out: str, hz: float, zero_ns: int, pid: int, pid_started: float | None = None, parent: int | None = None) -> None:
-    """Write a sample per tick until told to stop; with no `parent`, also until `pid` ends.
-
-    Tick k is due at start + k / hz. It is taken, however late, until the next is due; then it is lost: skipped, and counted.
-    """
+    """Write a sample per tick (ticks.py) until told to stop; with no `parent`, also until `pid` ends."""
     stop, how, readings = Stop(parent), hurry(), Readings(pid, pid_started, hz=hz)
     writer = Writer(out, say)
     _settle()
-    start_s, tick, lost, first = time.perf_counter(), 0, 0, {"scheduling": how}
+    ticks = Ticks(hz, zero_ns, readings, writer, how)
+    ticks.stand_by()
     while True:
-        end = stop.wait(start_s + tick / hz)
+        end = stop.wait(ticks.due_s())
         if end == "orphaned" or (parent is None and not readings.tree.alive()):
             break
-        now_ns, stamp = time.perf_counter_ns(), {"unix_s": round(time.time(), 3)}
-        now_s, time_s = now_ns / 1e9, (now_ns - zero_ns) / 1e9
         if end == "told":
-            writer.add({"tick": None, "late_s": None, **stamp, **readings.sample(time_s)})
+            ticks.last()
             break
-        newest = max(tick, int((now_s - start_s) * hz))
-        tick, lost = newest, lost + newest - tick
-        writer.add({"tick": tick, "late_s": round(now_s - start_s - tick / hz, 6), **stamp, **readings.sample(time_s), **first})
-        tick, first = tick + 1, {}
+        ticks.take()
     writer.close()
-    if lost or writer.lost:
-        say(f"{out}: of {tick} samples {lost} were late and skipped, {writer.lost} could not be written ({how})")
+    if ticks.lost or writer.lost:
+        say(f"{out}: of {ticks.next} samples {ticks.lost} were late and skipped, {writer.lost} could not be written ({how})")
 
 
 def _settle() -> None:
