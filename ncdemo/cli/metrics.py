@@ -45,7 +45,7 @@ def export(run: Path, gateway: str | None, azure_monitor: str | None, mlflow: st
     """
     if mlflow:
         if gateway or azure_monitor or dry_run:
-            raise click.UsageError("--mlflow goes alone: it takes neither --gateway nor --azure-monitor, and has no --dry-run.")
+            raise click.UsageError("--mlflow goes alone; leave out --gateway, --azure-monitor and --dry-run.")
         call(MLFLOW_MODULE, str(run), *(() if mlflow == THE_SPECS else ("--uri", mlflow)))
         return
     call(MODULE, "export", str(run), *_to(gateway, azure_monitor), *(("--dry-run",) if dry_run else ()))

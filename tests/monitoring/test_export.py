@@ -11,8 +11,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from ncdemo.spec import SpecError, TrainSpec, dump_spec
 from ncdemo.spec.follow import RunState
+from ncdemo.spec.ledger import LedgerEntry, LedgerHead
 from ncdemo.spec.result import RunRecord
-from ncdemo.spec.result_bench import Client, LedgerEntry, LedgerHead
+from ncdemo.spec.result_bench import Client
 from workloads.metrics.exporters.__main__ import main
 from workloads.metrics.exporters.export import dry_run, export_run, retire_run, spool_dir
 from workloads.metrics.exporters.gateway import Gateway, Refused, group_path

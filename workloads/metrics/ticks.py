@@ -1,7 +1,7 @@
 """The sampler's schedule, kept by two threads: a core that stands still, as virtual ones do, keeps one of them and seldom both.
 
-    ticks = Ticks(hz=100, zero_ns=0, readings=readings, writer=writer, scheduling="round-robin"); ticks.stand_by()
-    ticks.take()
+ticks = Ticks(hz=100, zero_ns=0, readings=readings, writer=writer, scheduling="round-robin"); ticks.stand_by()
+ticks.take()
 """
 
 import contextlib
