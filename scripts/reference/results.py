@@ -2,7 +2,7 @@
 
 from pydantic import BaseModel
 
-from ncdemo.spec import ledger, result, result_bench
+from ncdemo.spec import ledger, result, result_bench, result_engine
 from ncdemo.spec.allowed import Schema
 from scripts.reference.markdown import anchor, page, table
 
@@ -11,7 +11,7 @@ RECORDS = {
     "steps.jsonl": result.StepRecord,
     "evals.jsonl": result.EvalRecord,
     "requests.jsonl": result_bench.RequestRecord,
-    "engines.jsonl": result_bench.EngineSample,
+    "engines.jsonl": result_engine.EngineSample,
     "samples.jsonl": result.Sample,
     "cells.jsonl": ledger.LedgerEntry,
 }

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ncdemo.spec.result_bench import EngineSample
+from ncdemo.spec.result_engine import EngineSample
 from workloads.inference import frameworks
 from workloads.inference.frameworks.base import Params, Prompt, Settings
 from workloads.inference.load.plan import Target, body

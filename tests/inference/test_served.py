@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from ncdemo.report.fairness import flags
-from ncdemo.spec.result_bench import EngineSample, PromptRows
+from ncdemo.spec.result_bench import PromptRows
+from ncdemo.spec.result_engine import EngineSample
 from tests.inference.conftest import Swept
 from workloads.inference.load.canned.faults import FAULTS
 

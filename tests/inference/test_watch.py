@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ncdemo.spec.result_bench import EngineCounts, EngineSample
+from ncdemo.spec.result_engine import EngineCounts, EngineSample
 from workloads.inference.frameworks.base import Serve
 from workloads.inference.servers.prometheus import figures, parse
 from workloads.inference.servers.server import Server

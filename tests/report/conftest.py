@@ -13,7 +13,8 @@ import pytest
 from ncdemo.spec import BenchSpec, TrainSpec, dump_spec, parse_spec
 from ncdemo.spec.record import Record
 from ncdemo.spec.result import EvalRecord, GpuSample, RunRecord, Sample, StepRecord, TrainResult
-from ncdemo.spec.result_bench import BenchResult, Cell, Distribution, EngineSample, Gates, RequestRecord
+from ncdemo.spec.result_bench import BenchResult, Cell, Distribution, Gates, RequestRecord
+from ncdemo.spec.result_engine import EngineSample
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 ENVIRONMENT = {

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 from ncdemo.spec.base import SpecError
-from ncdemo.spec.result_bench import Client, EngineCounts
+from ncdemo.spec.result_bench import Client
+from ncdemo.spec.result_engine import EngineCounts
 from ncdemo.spec.traffic import Load
 from workloads.inference.asked import Asked
 from workloads.inference.frameworks import serve

@@ -14,7 +14,8 @@ from typing import Literal
 
 from ncdemo.spec.bench import BenchSpec
 from ncdemo.spec.common import Precision
-from ncdemo.spec.result_bench import Client, EngineCounts
+from ncdemo.spec.result_bench import Client
+from ncdemo.spec.result_engine import EngineCounts
 from ncdemo.spec.sweep import PlannedCell, SubjectKey
 from ncdemo.spec.traffic import Load
 from workloads.data.models import model_path

@@ -24,7 +24,8 @@ from typing import Any, Protocol, Self
 import psutil
 
 from ncdemo.spec.paths import PACKAGE
-from ncdemo.spec.result_bench import Client, EngineCounts
+from ncdemo.spec.result_bench import Client
+from ncdemo.spec.result_engine import EngineCounts
 from ncdemo.spec.traffic import Load
 from workloads.inference.asked import Asked
 from workloads.inference.frameworks.base import Answer, Params, Settings, interpreter

@@ -112,7 +112,7 @@ class Serve:
     """Path of its own figures in Prometheus' text format."""
     metrics_prefix: str = ""
     figures: tuple[tuple[str, str], ...] = ()
-    """What ncdemo.spec.result_bench.EngineSample calls a figure, and the engine's name for it there."""
+    """What ncdemo.spec.result_engine.EngineSample calls a figure, and the engine's name for it there."""
     prefix_cache: Literal["off", "on", "unknown"] = "off"
     endpoint: Literal["completions", "generate", "chat"] = "completions"
     """Which of its endpoints is asked: one that takes token ids, but for `chat`."""

@@ -16,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from ncdemo.spec.result_bench import EngineCounts, EngineSample
+from ncdemo.spec.result_engine import EngineCounts, EngineSample
 from ncdemo.spec.run_folder import ENGINES_FILE
 from workloads.inference.servers.server import Server, ServerError
 
