@@ -5,7 +5,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from workloads.inference.frameworks.base import Answer
@@ -165,6 +165,47 @@ def test_the_common_form_goes_the_quick_way(kind: str) -> None:
     exchange.log[3] = raw[200:-2]
     slow, _ = answer(exchange)
     assert (tally.stamps, "".join(tally.texts), tally.events) == (slow.chunk_ns, 'one two "3" four', 6)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    texts=st.lists(st.text(min_size=1, max_size=30), min_size=1, max_size=12),
+    padding=st.integers(0, 300),
+    size=st.sampled_from([b"%x", b"%X"]),
+    odd=st.none() | st.sampled_from([b"id", b"}]", b"\\", b'"', b"00", b"\r\n", b"data: "]),
+    cuts=st.lists(st.integers(1, 4000), max_size=20),
+)
+def test_both_ways_say_the_same(texts: list[str], padding: int, size: bytes, odd: bytes | None, cuts: list[int]) -> None:
+    """Whatever the texts, how long its chunks' sizes are and how they are written; and of a stream in which a few bytes are others."""
+    events = [
+        event(json.dumps({"id": "x" * padding, **said}, ensure_ascii=padding % 2 == 0).encode())
+        for said in (chat("", role="assistant"), *map(chat, texts), chat(finish="stop"))
+    ]
+    events.append(event(b"[DONE]"))
+    raw = HEAD + b"".join(size % len(e) + b"\r\n" + e + b"\r\n" for e in events) + b"0\r\n\r\n"
+    if odd:
+        at = len(HEAD) + cuts[0] % (len(raw) - len(HEAD)) if cuts else len(raw) // 2
+        raw = raw[:at] + odd + raw[at + len(odd) :]
+    both = [read(raw, tuple(cuts))]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("workloads.inference.load.parse.read_alike", lambda *_: None)
+        both.append(read(raw, tuple(cuts)))
+    assert both[0] == both[1]
+    assert odd or both[0][0].failure is None
+
+
+@pytest.mark.parametrize("size", [b"%x", b"%X"])
+def test_sizes_of_two_and_three_digits_go_the_quick_way(size: bytes) -> None:
+    """Chunks of 253 to 259 bytes, as uvicorn and as hyper write their sizes."""
+    plain = len(event(chat("")))
+    events = [*(event(chat("x" * (length - plain))) for length in range(253, 260)), event(chat(finish="stop")), event(b"[DONE]")]
+    raw = HEAD + b"".join(size % len(e) + b"\r\n" + e + b"\r\n" for e in events) + b"0\r\n\r\n"
+    exchange, head = Exchange(0, 1, 2), Head.of(raw)
+    exchange.log += [100, raw]
+    assert head
+    tally = read_alike(raw, head, exchange)
+    assert tally is not None
+    assert [len(tally.stamps), len("".join(tally.texts))] == [7, sum(range(253, 260)) - 7 * plain]
 
 
 def generated(text: str, ids: list[int], total: int, finish: str | None = None) -> dict:

@@ -10,9 +10,10 @@ from itertools import accumulate
 from workloads.inference.frameworks.base import Answer
 from workloads.inference.load import failures
 from workloads.inference.load.connection import Exchange
+from workloads.inference.load.event import parsed
 from workloads.inference.load.likeness import read_alike
 from workloads.inference.load.response import Head, chunks
-from workloads.inference.load.tally import Tally, parsed
+from workloads.inference.load.tally import Tally
 
 BORDER = re.compile(rb"\r?\n\r?\n|\r\r")
 
@@ -68,7 +69,7 @@ def _judge(tally: Tally, exchange: Exchange, result: Answer) -> None:
         _fail(result, failures.TRUNCATED, f"{how} after {len(tally.stamps)} chunks with tokens, without finish_reason and [DONE]")
     elif not tally.stamps:
         _fail(result, failures.NO_TOKEN, "the stream ended without a token")
-    elif tally.usage and tally.usage.get("completion_tokens") == 0:
+    elif tally.usage and tally.usage.completion_tokens == 0:
         _fail(result, failures.NO_TOKEN, f"the server counted 0 output tokens in {len(tally.stamps)} chunks with a text")
 
 
@@ -145,8 +146,8 @@ def _take(tally: Tally, result: Answer) -> None:
     result.text = _clean("".join(tally.texts)) if result.http_status == 200 else None
     result.finish_reason = tally.finish_reason
     if tally.usage is not None:
-        result.output_tokens = tally.usage.get("completion_tokens")
-        result.prompt_tokens = tally.usage.get("prompt_tokens")
+        result.output_tokens = tally.usage.completion_tokens
+        result.prompt_tokens = tally.usage.prompt_tokens
     result.chunk_tokens, result.chunk_tokens_from = [1] * chunks_with_tokens, "one_each"
     if chunks_with_tokens and all(tally.ids):
         result.chunk_tokens, result.chunk_tokens_from = [len(ids) for ids in tally.ids if ids], "token_ids"
