@@ -4,12 +4,15 @@ import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from ncdemo.spec.base import SpecError
 from workloads.inference.frameworks.base import Answer, Params, Prompt
 from workloads.inference.load.schedule import Closed, Open
+
+_encode = json.JSONEncoder(separators=(",", ":")).encode
 
 
 @dataclass(frozen=True)
@@ -35,17 +38,17 @@ class Target:
         if self.api_key_env is not None and not os.environ.get(self.api_key_env):
             raise SpecError(f"api_key_env = {self.api_key_env!r}: that environment variable is empty; export the endpoint's key in it")
 
-    @property
+    @cached_property
     def tls(self) -> bool:
         return self.url.startswith("https:")
 
-    @property
+    @cached_property
     def address(self) -> tuple[str, int]:
         parts = urlsplit(self.url)
         assert parts.hostname
         return parts.hostname, parts.port or (443 if self.tls else 80)
 
-    @property
+    @cached_property
     def path(self) -> str:
         base = urlsplit(self.url).path.rstrip("/")
         if self.endpoint == "generate":
@@ -86,7 +89,7 @@ def body(target: Target, params: Params, *, prompt: Prompt | str | None = None, 
     if params.ignore_eos:
         # No min_tokens beside it: vLLM and SGLang then forbid the end token, TensorRT-LLM the last token of the vocabulary.
         asked["ignore_eos"] = True
-    return json.dumps(asked | target.fields, separators=(",", ":")).encode()
+    return _encode(asked | target.fields).encode()
 
 
 def request(target: Target, index: int, payload: bytes) -> Request:
