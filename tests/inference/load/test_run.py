@@ -50,7 +50,7 @@ def test_a_closed_loop_never_has_more_in_flight(canned: Callable[..., str]) -> N
     for _, move in moves:
         flight += move
         most = max(most, flight)
-    assert most == 6
+    assert 3 < most <= 6, "two processes, three each; they may not overlap fully on a busy machine"
 
 
 def test_shares_are_even() -> None:
