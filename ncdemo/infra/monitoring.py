@@ -14,7 +14,7 @@ import pulumi
 from ncdemo.infra import grafana as g
 from ncdemo.infra import manifests as m
 from ncdemo.infra.component import Component
-from ncdemo.infra.prometheus import PROMETHEUS_PORT, PUSHGATEWAY_PORT, prometheus, prometheus_config, pushgateway
+from ncdemo.infra.prometheus import ACCOUNT, PROMETHEUS_PORT, PUSHGATEWAY_PORT, prometheus, prometheus_config, pushgateway
 from ncdemo.spec.run_folder import MLFLOW
 from ncdemo.spec.services import Monitoring as MonitoringSpec
 
@@ -39,6 +39,8 @@ class MonitoringArgs:
     """On AKS: the system pool runs them, and GPU nodes have a DCGM exporter to scrape."""
     rules: Mapping[str, str]
     """Prometheus' rule files: name -> text."""
+    runs: tuple[str, ...] = ()
+    """Namespaces of jobs that Prometheus scrapes while they run."""
     storage_class: str | None = None
 
 
@@ -69,7 +71,14 @@ class Monitoring(Component):
         self._within = pulumi.ResourceOptions(depends_on=[space])
         jobs: list[dict[str, Any]] = [{"namespaceSelector": {"matchLabels": {"ncdemo.io/jobs": "true"}}}, {"podSelector": {}}]
         self._add("allow", m.allow_from("jobs-and-each-other", NAMESPACE, jobs, [PUSHGATEWAY_PORT, PROMETHEUS_PORT, MLFLOW_PORT]))
+        if args.own_cluster and args.spec.azure_monitor:
+            gateway = {"app.kubernetes.io/name": "pushgateway"}
+            # The add-on of Azure's managed Prometheus runs there.
+            add_on = [m.in_namespace("kube-system")]
+            self._add("allow-managed", m.allow_from("managed-prometheus", NAMESPACE, add_on, [PUSHGATEWAY_PORT], gateway))
         self._add("account", m.service_account("metrics", NAMESPACE, None))
+        if args.runs:
+            self._add("prometheus-account", m.service_account(ACCOUNT, NAMESPACE, None))
         self._add("mlflow-account", m.service_account(MLFLOW_ACCOUNT, NAMESPACE, args.client_id))
         for server in servers(args):
             for config in server.configs:
@@ -87,11 +96,12 @@ class Monitoring(Component):
 def servers(args: MonitoringArgs) -> list[Server]:
     """Return what the spec asks for."""
     gib = args.spec.volume_gib
-    config = prometheus_config(args.rules, NAMESPACE, dcgm=args.own_cluster)
+    config = prometheus_config(args.rules, NAMESPACE, dcgm=args.own_cluster, runs=args.runs)
+    reads = ACCOUNT if args.runs else "metrics"
     volume = {"name": "config", "configMap": {"name": "prometheus"}}
     found = [
         Server("pushgateway", pushgateway(DATA), PUSHGATEWAY_PORT, 2),
-        Server("prometheus", prometheus(args.spec, DATA), PROMETHEUS_PORT, gib, volumes=(volume,), configs=(config,)),
+        Server("prometheus", prometheus(args.spec, DATA), PROMETHEUS_PORT, gib, reads, volumes=(volume,), configs=(config,)),
         Server("mlflow", mlflow(args.mlflow_image, args.account), MLFLOW_PORT, gib, MLFLOW_ACCOUNT),
     ]
     if args.spec.grafana:
@@ -128,7 +138,7 @@ def template(server: Server, args: MonitoringArgs) -> m.Manifest:
     scratch += [{"name": "data", "emptyDir": {"sizeLimit": "1Gi"}}] if server.gib is None else []
     pod = {
         "serviceAccountName": server.account,
-        "automountServiceAccountToken": False,
+        "automountServiceAccountToken": server.account == ACCOUNT,
         "enableServiceLinks": False,
         "securityContext": m.POD_SECURITY,
         **(m.ON_SYSTEM_POOL if args.own_cluster else {}),

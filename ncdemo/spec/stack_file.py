@@ -19,6 +19,7 @@ from ncdemo.spec.capacity import Pool
 from ncdemo.spec.explain import where
 from ncdemo.spec.images import IMAGES
 from ncdemo.spec.job import load_run
+from ncdemo.spec.live_metrics import scraped_port, unscraped
 from ncdemo.spec.load import read_text, validate
 from ncdemo.spec.paths import PACKAGE
 from ncdemo.spec.read import Place, read
@@ -80,8 +81,14 @@ class Stack:
         return list(dict.fromkeys([*pools, *(run.namespace for run in self.jobs)]))
 
     @property
+    def scraped_namespaces(self) -> tuple[str, ...]:
+        """The Kubernetes namespaces of the jobs that Prometheus scrapes while they run."""
+        return tuple(dict.fromkeys(run.namespace for run in self.jobs if scraped_port(self.spec, run.run)))
+
+    @property
     def notes(self) -> list[str]:
-        return notes(self.spec)
+        live = [(at, unscraped(self.spec, run.run), run.run.telemetry.metrics_port) for at, run in enumerate(self.jobs)]
+        return notes(self.spec) + [f"jobs.{at}: telemetry.metrics_port = {port} is {why}" for at, why, port in live if why]
 
     def mistake(self, key: Keys, text: str) -> SpecError:
         """Return an error about a key that only shows once the stack is rendered."""
