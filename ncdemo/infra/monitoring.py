@@ -1,6 +1,6 @@
-"""What watches the jobs, in the cluster: Pushgateway, Prometheus, an MLflow server with an identity of its own, and Grafana.
+"""What watches the jobs, in the cluster: Pushgateway, Prometheus, Alertmanager, an MLflow server with an identity of its own, and Grafana.
 
-All run on the system pool and have no public address. Jobs reach the first three; Grafana is reached by kubectl port-forward alone.
+All run on the system pool and have no public address. Jobs reach Pushgateway, Prometheus and MLflow; Grafana is reached by kubectl port-forward alone.
 """
 
 import hashlib
@@ -11,9 +11,11 @@ from typing import Any
 
 import pulumi
 
+from ncdemo.infra import alertmanager as a
 from ncdemo.infra import grafana as g
 from ncdemo.infra import manifests as m
 from ncdemo.infra.component import Component
+from ncdemo.infra.job_namespace import secret
 from ncdemo.infra.prometheus import ACCOUNT, PROMETHEUS_PORT, PUSHGATEWAY_PORT, prometheus, prometheus_config, pushgateway
 from ncdemo.spec.run_folder import MLFLOW
 from ncdemo.spec.services import Monitoring as MonitoringSpec
@@ -41,6 +43,8 @@ class MonitoringArgs:
     """Prometheus' rule files: name -> text."""
     runs: tuple[str, ...] = ()
     """Namespaces of jobs that Prometheus scrapes while they run."""
+    webhook: pulumi.Input[str] | None = None
+    """Address that is told of alerts; None: nobody is."""
     storage_class: str | None = None
 
 
@@ -76,6 +80,11 @@ class Monitoring(Component):
             # The add-on of Azure's managed Prometheus runs there.
             add_on = [m.in_namespace("kube-system")]
             self._add("allow-managed", m.allow_from("managed-prometheus", NAMESPACE, add_on, [PUSHGATEWAY_PORT], gateway))
+        if args.webhook is not None:
+            sender = [{"podSelector": {"matchLabels": {"app.kubernetes.io/name": "prometheus"}}}]
+            manager = {"app.kubernetes.io/name": "alertmanager"}
+            self._add("allow-alerts", m.allow_from("alerts", NAMESPACE, sender, [a.ALERTMANAGER_PORT], manager))
+            self._add("webhook", secret(a.WEBHOOK_SECRET, NAMESPACE, a.WEBHOOK_KEY, args.webhook))
         self._add("account", m.service_account("metrics", NAMESPACE, None))
         if args.runs:
             self._add("prometheus-account", m.service_account(ACCOUNT, NAMESPACE, None))
@@ -96,7 +105,8 @@ class Monitoring(Component):
 def servers(args: MonitoringArgs) -> list[Server]:
     """Return what the spec asks for."""
     gib = args.spec.volume_gib
-    config = prometheus_config(args.rules, NAMESPACE, dcgm=args.own_cluster, runs=args.runs)
+    alerts = f"alertmanager.{NAMESPACE}.svc:{a.ALERTMANAGER_PORT}" if args.webhook is not None else None
+    config = prometheus_config(args.rules, NAMESPACE, dcgm=args.own_cluster, runs=args.runs, alerts=alerts)
     reads = ACCOUNT if args.runs else "metrics"
     volume = {"name": "config", "configMap": {"name": "prometheus"}}
     found = [
@@ -104,9 +114,12 @@ def servers(args: MonitoringArgs) -> list[Server]:
         Server("prometheus", prometheus(args.spec, DATA), PROMETHEUS_PORT, gib, reads, volumes=(volume,), configs=(config,)),
         Server("mlflow", mlflow(args.mlflow_image, args.account), MLFLOW_PORT, gib, MLFLOW_ACCOUNT),
     ]
+    if args.webhook is not None:
+        configs = (a.alertmanager_config(NAMESPACE),)
+        found.append(Server("alertmanager", a.alertmanager(DATA), a.ALERTMANAGER_PORT, None, volumes=tuple(a.volumes()), configs=configs))
     if args.spec.grafana:
-        configs = (g.grafana_config(NAMESPACE), g.dashboards_config(NAMESPACE))
-        found.append(Server("grafana", g.grafana(DATA), g.GRAFANA_PORT, None, volumes=tuple(g.volumes()), configs=configs))
+        shown = (g.grafana_config(NAMESPACE), g.dashboards_config(NAMESPACE))
+        found.append(Server("grafana", g.grafana(DATA), g.GRAFANA_PORT, None, volumes=tuple(g.volumes()), configs=shown))
     return found
 
 

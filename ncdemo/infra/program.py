@@ -44,13 +44,15 @@ from ncdemo.spec.stack_file import JobRun, Stack
 Outputs = Mapping[str, Any]
 
 
-def deploy(stack: Stack, *, today: datetime.date, hf_token: pulumi.Input[str] | None = None) -> Outputs:
+def deploy(
+    stack: Stack, *, today: datetime.date, hf_token: pulumi.Input[str] | None = None, alert_webhook: pulumi.Input[str] | None = None
+) -> Outputs:
     """Declare every resource of a stack; return its outputs."""
     check(stack)
     if stack.spec.target == "kubernetes":
-        return existing_cluster(stack, hf_token)
+        return existing_cluster(stack, hf_token, alert_webhook)
     azure = Azure.of(stack, today)
-    return on_aks(stack, azure, hf_token) if stack.spec.target == "aks" else on_vms(stack, azure, hf_token)
+    return on_aks(stack, azure, hf_token, alert_webhook) if stack.spec.target == "aks" else on_vms(stack, azure, hf_token)
 
 
 def check(stack: Stack) -> None:
@@ -115,7 +117,7 @@ class Azure:
         }
 
 
-def on_aks(stack: Stack, azure: Azure, hf_token: pulumi.Input[str] | None) -> Outputs:
+def on_aks(stack: Stack, azure: Azure, hf_token: pulumi.Input[str] | None, alert_webhook: pulumi.Input[str] | None) -> Outputs:
     """Declare the cluster, its pools and agents, and the jobs."""
     spec, place = stack.spec, azure.place
     control = Identity("identity-cluster", IdentityArgs(place, "cluster"))
@@ -135,7 +137,7 @@ def on_aks(stack: Stack, azure: Azure, hf_token: pulumi.Input[str] | None) -> Ou
         mlflow.grant(MLFLOW, "Storage Blob Data Contributor", azure.storage.containers[MLFLOW])
         mlflow.trust(cluster.issuer, MONITORING, MLFLOW_ACCOUNT)
         image, account = azure.image(stack, "mlflow"), azure.storage.account
-        own: dict[str, Any] = {"own_cluster": True, "rules": rule_files(spec), "runs": stack.scraped_namespaces}
+        own: dict[str, Any] = {"own_cluster": True, "rules": rule_files(spec), "runs": stack.scraped_namespaces, "webhook": alert_webhook}
         Monitoring("monitoring", MonitoringArgs(spec.monitoring, provider, image, account, mlflow.client_id, **own))
     spaces = stack.namespaces
     made = {}
@@ -172,7 +174,7 @@ def on_aks(stack: Stack, azure: Azure, hf_token: pulumi.Input[str] | None) -> Ou
     }
 
 
-def existing_cluster(stack: Stack, hf_token: pulumi.Input[str] | None) -> Outputs:
+def existing_cluster(stack: Stack, hf_token: pulumi.Input[str] | None, alert_webhook: pulumi.Input[str] | None) -> Outputs:
     """Declare the jobs on a cluster that exists already; nothing of Azure."""
     spec = stack.spec
     check_repository(stack)
@@ -181,7 +183,7 @@ def existing_cluster(stack: Stack, hf_token: pulumi.Input[str] | None) -> Output
     if spec.monitoring.in_cluster:
         image = image_ref(spec.images, "mlflow", None)
         own: dict[str, Any] = {"own_cluster": False, "rules": rule_files(spec), "storage_class": cluster.storage_class}
-        own["runs"] = stack.scraped_namespaces
+        own |= {"runs": stack.scraped_namespaces, "webhook": alert_webhook}
         args = MonitoringArgs(spec.monitoring, provider, image, None, None, **own)
         Monitoring("monitoring", args)
     shared = any(run.job.nodes > 1 for run in stack.jobs)

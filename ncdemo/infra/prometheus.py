@@ -49,12 +49,18 @@ def prometheus(spec: MonitoringSpec, data: str) -> m.Manifest:
     }
 
 
-def prometheus_config(rules: Mapping[str, str], namespace: str, *, dcgm: bool, runs: Sequence[str] = ()) -> m.Manifest:
-    """Return what Prometheus reads; `runs` are the namespaces of the jobs that it scrapes, the one thing that takes rights in the cluster."""
+def prometheus_config(
+    rules: Mapping[str, str], namespace: str, *, dcgm: bool, runs: Sequence[str] = (), alerts: str | None = None
+) -> m.Manifest:
+    """Return what Prometheus reads; `runs` are the namespaces of the jobs that it scrapes, which alone takes rights in the cluster.
+
+    `alerts` is Alertmanager's host:port; None: nobody is told.
+    """
     jobs = [scrapes.pushgateway(f"pushgateway.{namespace}.svc:{PUSHGATEWAY_PORT}")]
     jobs += [scrapes.dcgm_by_name()] if dcgm else []
     jobs += [scrapes.runs(runs)] if runs else []
     every = {"scrape_interval": "15s", "evaluation_interval": f"{EVALUATION_S}s"}
-    config = {"global": every, "rule_files": [f"{CONFIG}/*.rules.yml"], "scrape_configs": jobs}
+    manager = {"alerting": {"alertmanagers": [{"static_configs": [{"targets": [alerts]}]}]}} if alerts else {}
+    config = {"global": every, **manager, "rule_files": [f"{CONFIG}/*.rules.yml"], "scrape_configs": jobs}
     data = {"prometheus.yml": yaml.safe_dump(config, sort_keys=False), **rules}
     return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": m.meta("prometheus", namespace), "data": data}
