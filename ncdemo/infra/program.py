@@ -29,6 +29,7 @@ from ncdemo.infra.job_plan import job_id
 from ncdemo.infra.job_pod import JobArgs
 from ncdemo.infra.jobs import TrainingOrBenchmark
 from ncdemo.infra.kueue import QUEUE, Kueue, KueueArgs
+from ncdemo.infra.managed_rules import ManagedRules, ManagedRulesArgs
 from ncdemo.infra.monitoring import MLFLOW_ACCOUNT, MLFLOW_URI, PUSHGATEWAY_URI, Monitoring, MonitoringArgs
 from ncdemo.infra.monitoring import NAMESPACE as MONITORING
 from ncdemo.infra.network import Network, NetworkArgs
@@ -131,7 +132,9 @@ def on_aks(stack: Stack, azure: Azure, hf_token: pulumi.Input[str] | None, alert
     if any(pool.size.gpus for pool in spec.pools):
         GpuAgents("gpu-agents", GpuAgentsArgs(provider))
     if spec.monitoring.azure_monitor:
-        AzureMonitor("azure-monitor", AzureMonitorArgs(place, cluster.id, provider, managed_scrapes(stack)))
+        workspace = AzureMonitor("azure-monitor", AzureMonitorArgs(place, cluster.id, provider, managed_scrapes(stack))).workspace_id
+        if spec.monitoring.azure_monitor_alerts:
+            ManagedRules("managed-rules", ManagedRulesArgs(place, workspace, rule_files(spec), spec.cost_guard.alert_emails))
     if spec.monitoring.in_cluster:
         mlflow = Identity("identity-mlflow", IdentityArgs(place, "mlflow"))
         mlflow.grant(MLFLOW, "Storage Blob Data Contributor", azure.storage.containers[MLFLOW])
@@ -280,10 +283,8 @@ def job_args(
 
 
 def who_scrapes(stack: Stack, space: str) -> dict[str, Any]:
-    return {
-        "scrapers": tuple(scrapers(stack.spec)),
-        "reader": stack.spec.monitoring.in_cluster and space in stack.scraped_namespaces,
-    }
+    reader = stack.spec.monitoring.in_cluster and space in stack.scraped_namespaces
+    return {"scrapers": tuple(scrapers(stack.spec)), "reader": reader}
 
 
 def job_names(stack: Stack) -> dict[str, str]:

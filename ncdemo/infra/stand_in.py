@@ -114,6 +114,7 @@ NAME_KEYS = {
     "azure-native:applicationinsights:Component": ("resourceName",),
     "azure-native:operationalinsights:Workspace": ("workspaceName",),
     "azure-native:monitor:AzureMonitorWorkspace": ("azureMonitorWorkspaceName",),
+    "azure-native:monitor:ActionGroup": ("actionGroupName",),
     "azure-native:monitor:DataCollectionEndpoint": ("dataCollectionEndpointName",),
     "azure-native:monitor:DataCollectionRule": ("dataCollectionRuleName",),
 }
