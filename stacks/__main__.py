@@ -16,7 +16,8 @@ try:
     for note in stack.notes:
         pulumi.warn(note)
     token = pulumi.Config().require_secret("hf_token") if stack.has_token else None
-    outputs = deploy(stack, today=datetime.date.today(), hf_token=token)
+    webhook = pulumi.Config().require_secret("alert_webhook") if stack.has_webhook else None
+    outputs = deploy(stack, today=datetime.date.today(), hf_token=token, alert_webhook=webhook)
 except SpecError as mistake:
     # One line for each mistake, instead of a traceback.
     raise pulumi.RunError(str(mistake)) from None

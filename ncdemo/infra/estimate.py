@@ -78,6 +78,8 @@ def aks_lines(spec: StackSpec, price: PriceOf) -> list[Line]:
         lines.append(fixed(f"monitoring's three disks: 2 + {spec.monitoring.volume_gib} + {spec.monitoring.volume_gib} GiB", None))
     if spec.monitoring.azure_monitor:
         lines.append(Line("Azure Monitor workspace", 0.0, 0.0, "paid by what is ingested: 0.16 per 10 million samples"))
+    if spec.monitoring.azure_monitor_alerts:
+        lines.append(Line("Azure Monitor's rules", 0.0, 0.0, "paid by what they query each minute; the price isn't in the table"))
     return lines
 
 

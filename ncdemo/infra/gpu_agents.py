@@ -43,7 +43,7 @@ class GpuAgents(Component):
         exporter = daemon_set("dcgm-exporter", dcgm(), "/var/lib/kubelet/pod-resources", counters())
         m.apply(self, "dcgm", exporter, args.provider, within)
         # Azure's own Prometheus scrapes from kube-system.
-        scrapers = [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": name}}} for name in ("monitoring", "kube-system")]
+        scrapers = [m.in_namespace(name) for name in ("monitoring", "kube-system")]
         m.apply(self, "policy", m.allow_from("scrapers-only", NAMESPACE, scrapers, [DCGM_PORT]), args.provider, within)
         service = m.service("dcgm-exporter", NAMESPACE, {"metrics": DCGM_PORT}, headless=True)
         service["metadata"]["annotations"] = {"pulumi.com/skipAwait": "true"}

@@ -7,14 +7,22 @@ import pulumi
 
 from ncdemo.infra import manifests as m
 from ncdemo.infra.component import Component
+from ncdemo.infra.prometheus import ACCOUNT as PROMETHEUS_ACCOUNT
 from ncdemo.infra.storage import SHARE
 from ncdemo.spec.capacity import ExistingCluster
+from ncdemo.spec.job_labels import APPLICATION, METRICS_PORT, NAME
 from ncdemo.spec.stack_file import HF_TOKEN
 
 SERVICE_ACCOUNT = "ncdemo-job"
 TOKEN_SECRET = "hf-token"
 INSIGHTS_SECRET, INSIGHTS_KEY = "application-insights", "connection-string"
 RUNS_CLAIM, FILES_CLAIM = "ncdemo-runs", "ncdemo-files"
+READER = "metrics-reader"
+SCRAPERS = {
+    "in_cluster": m.in_namespace("monitoring", {NAME: "prometheus"}),
+    # The add-on of Azure's managed Prometheus.
+    "azure_monitor": m.in_namespace("kube-system"),
+}
 
 
 @dataclass(frozen=True)
@@ -34,6 +42,10 @@ class NamespaceArgs:
     """Set on a cluster that ncdemo didn't make: runs are kept on a volume there."""
     shared_runs: bool = False
     """Several nodes write runs at once."""
+    scrapers: tuple[str, ...] = ()
+    """Who may scrape the pods: monitoring's keys in_cluster and azure_monitor."""
+    reader: bool = False
+    """The cluster's own Prometheus may look for pods here, as some of them serve their metrics."""
 
 
 class JobNamespace(Component):
@@ -49,6 +61,13 @@ class JobNamespace(Component):
         m.apply(self, "account", m.service_account(SERVICE_ACCOUNT, space, args.client_id), args.provider, within)
         same: list[dict[str, Any]] = [{"podSelector": {}}]
         m.apply(self, "policy", m.allow_from("same-namespace-only", space, same, []), args.provider, within)
+        if args.scrapers:
+            sources = [SCRAPERS[key] for key in args.scrapers]
+            scraped = m.allow_from("scrapers", space, sources, [METRICS_PORT], {NAME: APPLICATION})
+            m.apply(self, "scrapers", scraped, args.provider, within)
+        if args.reader:
+            m.apply(self, "reader", m.role(READER, space, ["pods"], ["get", "list", "watch"]), args.provider, within)
+            m.apply(self, "reads", m.role_binding(READER, space, PROMETHEUS_ACCOUNT, "monitoring"), args.provider, within)
         if args.hf_token is not None:
             m.apply(self, "token", secret(TOKEN_SECRET, space, HF_TOKEN, args.hf_token), args.provider, within)
         if args.connection is not None:

@@ -24,7 +24,7 @@ from ncdemo.spec.job import (
     SPEC_FILE,
     job_command,
 )
-from ncdemo.spec.job_labels import CONTAINER, INSTANCE
+from ncdemo.spec.job_labels import CONTAINER, INSTANCE, METRICS_PORT
 from ncdemo.spec.services import Images
 from ncdemo.spec.stack_file import HF_TOKEN, JobRun
 
@@ -50,6 +50,8 @@ class JobArgs:
     has_token: bool = False
     has_insights: bool = False
     """Its namespace holds the connection string of an Application Insights resource."""
+    metrics_port: int | None = None
+    """Where Prometheus scrapes it while it runs; None: it doesn't."""
     env: dict[str, Any] | None = None
     """Beside a job's own, e.g. where MLflow is."""
 
@@ -132,7 +134,9 @@ def container(args: JobArgs, identity: str, own: Share) -> m.Manifest:
         "volumeMounts": mounts,
         "workingDir": SCRATCH_DIR,
     }
-    return made | ({"ports": [{"name": "rendezvous", "containerPort": PORT}]} if args.run.job.nodes > 1 else {})
+    ports = {"rendezvous": PORT if args.run.job.nodes > 1 else None, METRICS_PORT: args.metrics_port}
+    named = [{"name": name, "containerPort": port} for name, port in ports.items() if port]
+    return made | ({"ports": named} if named else {})
 
 
 def server_container(args: JobArgs, whole: Share) -> m.Manifest:

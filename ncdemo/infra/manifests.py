@@ -4,6 +4,7 @@ apply(component, "server", deployment("mlflow", ...), provider)
 """
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import pulumi
@@ -27,6 +28,8 @@ KINDS: dict[tuple[str, str], Any] = {
     ("apps/v1", "Deployment"): k8s.apps.v1.Deployment,
     ("apps/v1", "StatefulSet"): k8s.apps.v1.StatefulSet,
     ("batch/v1", "Job"): k8s.batch.v1.Job,
+    ("rbac.authorization.k8s.io/v1", "Role"): k8s.rbac.v1.Role,
+    ("rbac.authorization.k8s.io/v1", "RoleBinding"): k8s.rbac.v1.RoleBinding,
     ("networking.k8s.io/v1", "NetworkPolicy"): k8s.networking.v1.NetworkPolicy,
 }
 RESTRICTED = {"allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]}}
@@ -119,7 +122,34 @@ def http_probe(path: str, port: int, **more: int) -> Manifest:
     return {"httpGet": {"path": path, "port": port}, **more}
 
 
-def allow_from(name: str, namespace: str, sources: list[Manifest], ports: list[int], pods: dict[str, str] | None = None) -> Manifest:
+def role(name: str, namespace: str, resources: list[str], verbs: list[str]) -> Manifest:
+    """Return a Role: what may be done with these resources of the core API, in this namespace alone."""
+    rules = [{"apiGroups": [""], "resources": resources, "verbs": verbs}]
+    return {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": meta(name, namespace), "rules": rules}
+
+
+def role_binding(name: str, namespace: str, account: str, account_namespace: str) -> Manifest:
+    """Return the binding that gives the Role of this name to a service account, which may be of another namespace."""
+    return {
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "RoleBinding",
+        "metadata": meta(name, namespace),
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": name},
+        "subjects": [{"kind": "ServiceAccount", "name": account, "namespace": account_namespace}],
+    }
+
+
+def in_namespace(name: str, pods: dict[str, str] | None = None) -> Manifest:
+    """Return pods of another namespace as the source of a NetworkPolicy: all, or those with these labels."""
+    return {
+        "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": name}},
+        **({"podSelector": {"matchLabels": pods}} if pods else {}),
+    }
+
+
+def allow_from(
+    name: str, namespace: str, sources: list[Manifest], ports: Sequence[int | str], pods: dict[str, str] | None = None
+) -> Manifest:
     """Return a NetworkPolicy: these pods (none: all) are reached from these sources alone, on these ports (none: all)."""
     rule: Manifest = {"from": sources, **({"ports": [{"protocol": "TCP", "port": port} for port in ports]} if ports else {})}
     spec = {"podSelector": {"matchLabels": pods} if pods else {}, "policyTypes": ["Ingress"], "ingress": [rule]}

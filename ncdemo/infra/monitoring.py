@@ -1,6 +1,6 @@
-"""What watches the jobs, in the cluster: Pushgateway, Prometheus, an MLflow server with an identity of its own, and Grafana.
+"""What watches the jobs, in the cluster: Pushgateway, Prometheus, Alertmanager, an MLflow server with an identity of its own, and Grafana.
 
-All run on the system pool and have no public address. Jobs reach the first three; Grafana is reached by kubectl port-forward alone.
+All run on the system pool and have no public address. Jobs reach Pushgateway, Prometheus and MLflow; Grafana is reached by kubectl port-forward alone.
 """
 
 import hashlib
@@ -11,10 +11,12 @@ from typing import Any
 
 import pulumi
 
+from ncdemo.infra import alertmanager as a
 from ncdemo.infra import grafana as g
 from ncdemo.infra import manifests as m
 from ncdemo.infra.component import Component
-from ncdemo.infra.prometheus import PROMETHEUS_PORT, PUSHGATEWAY_PORT, prometheus, prometheus_config, pushgateway
+from ncdemo.infra.job_namespace import secret
+from ncdemo.infra.prometheus import ACCOUNT, PROMETHEUS_PORT, PUSHGATEWAY_PORT, prometheus, prometheus_config, pushgateway
 from ncdemo.spec.run_folder import MLFLOW
 from ncdemo.spec.services import Monitoring as MonitoringSpec
 
@@ -39,6 +41,10 @@ class MonitoringArgs:
     """On AKS: the system pool runs them, and GPU nodes have a DCGM exporter to scrape."""
     rules: Mapping[str, str]
     """Prometheus' rule files: name -> text."""
+    runs: tuple[str, ...] = ()
+    """Namespaces of jobs that Prometheus scrapes while they run."""
+    webhook: pulumi.Input[str] | None = None
+    """Address that is told of alerts; None: nobody is."""
     storage_class: str | None = None
 
 
@@ -69,7 +75,19 @@ class Monitoring(Component):
         self._within = pulumi.ResourceOptions(depends_on=[space])
         jobs: list[dict[str, Any]] = [{"namespaceSelector": {"matchLabels": {"ncdemo.io/jobs": "true"}}}, {"podSelector": {}}]
         self._add("allow", m.allow_from("jobs-and-each-other", NAMESPACE, jobs, [PUSHGATEWAY_PORT, PROMETHEUS_PORT, MLFLOW_PORT]))
+        if args.own_cluster and args.spec.azure_monitor:
+            gateway = {"app.kubernetes.io/name": "pushgateway"}
+            # The add-on of Azure's managed Prometheus runs there.
+            add_on = [m.in_namespace("kube-system")]
+            self._add("allow-managed", m.allow_from("managed-prometheus", NAMESPACE, add_on, [PUSHGATEWAY_PORT], gateway))
+        if args.webhook is not None:
+            sender = [{"podSelector": {"matchLabels": {"app.kubernetes.io/name": "prometheus"}}}]
+            manager = {"app.kubernetes.io/name": "alertmanager"}
+            self._add("allow-alerts", m.allow_from("alerts", NAMESPACE, sender, [a.ALERTMANAGER_PORT], manager))
+            self._add("webhook", secret(a.WEBHOOK_SECRET, NAMESPACE, a.WEBHOOK_KEY, args.webhook))
         self._add("account", m.service_account("metrics", NAMESPACE, None))
+        if args.runs:
+            self._add("prometheus-account", m.service_account(ACCOUNT, NAMESPACE, None))
         self._add("mlflow-account", m.service_account(MLFLOW_ACCOUNT, NAMESPACE, args.client_id))
         for server in servers(args):
             for config in server.configs:
@@ -87,16 +105,21 @@ class Monitoring(Component):
 def servers(args: MonitoringArgs) -> list[Server]:
     """Return what the spec asks for."""
     gib = args.spec.volume_gib
-    config = prometheus_config(args.rules, NAMESPACE, dcgm=args.own_cluster)
+    alerts = f"alertmanager.{NAMESPACE}.svc:{a.ALERTMANAGER_PORT}" if args.webhook is not None else None
+    config = prometheus_config(args.rules, NAMESPACE, dcgm=args.own_cluster, runs=args.runs, alerts=alerts)
+    reads = ACCOUNT if args.runs else "metrics"
     volume = {"name": "config", "configMap": {"name": "prometheus"}}
     found = [
         Server("pushgateway", pushgateway(DATA), PUSHGATEWAY_PORT, 2),
-        Server("prometheus", prometheus(args.spec, DATA), PROMETHEUS_PORT, gib, volumes=(volume,), configs=(config,)),
+        Server("prometheus", prometheus(args.spec, DATA), PROMETHEUS_PORT, gib, reads, volumes=(volume,), configs=(config,)),
         Server("mlflow", mlflow(args.mlflow_image, args.account), MLFLOW_PORT, gib, MLFLOW_ACCOUNT),
     ]
+    if args.webhook is not None:
+        configs = (a.alertmanager_config(NAMESPACE),)
+        found.append(Server("alertmanager", a.alertmanager(DATA), a.ALERTMANAGER_PORT, None, volumes=tuple(a.volumes()), configs=configs))
     if args.spec.grafana:
-        configs = (g.grafana_config(NAMESPACE), g.dashboards_config(NAMESPACE))
-        found.append(Server("grafana", g.grafana(DATA), g.GRAFANA_PORT, None, volumes=tuple(g.volumes()), configs=configs))
+        shown = (g.grafana_config(NAMESPACE), g.dashboards_config(NAMESPACE))
+        found.append(Server("grafana", g.grafana(DATA), g.GRAFANA_PORT, None, volumes=tuple(g.volumes()), configs=shown))
     return found
 
 
@@ -128,7 +151,7 @@ def template(server: Server, args: MonitoringArgs) -> m.Manifest:
     scratch += [{"name": "data", "emptyDir": {"sizeLimit": "1Gi"}}] if server.gib is None else []
     pod = {
         "serviceAccountName": server.account,
-        "automountServiceAccountToken": False,
+        "automountServiceAccountToken": server.account == ACCOUNT,
         "enableServiceLinks": False,
         "securityContext": m.POD_SECURITY,
         **(m.ON_SYSTEM_POOL if args.own_cluster else {}),

@@ -17,7 +17,7 @@ from pulumi_azure_native import resources
 from ncdemo.infra.aks import Cluster, ClusterArgs
 from ncdemo.infra.alert_rules import rule_files
 from ncdemo.infra.application_insights import ApplicationInsights, ApplicationInsightsArgs
-from ncdemo.infra.azure_monitor import AzureMonitor, AzureMonitorArgs
+from ncdemo.infra.azure_monitor import AzureMonitor, AzureMonitorArgs, managed_scrapes
 from ncdemo.infra.cloud_init import CUSTOM_DATA_BYTES
 from ncdemo.infra.component import Place, tags_of
 from ncdemo.infra.cost_guard import CostGuard, CostGuardArgs
@@ -29,6 +29,7 @@ from ncdemo.infra.job_plan import job_id
 from ncdemo.infra.job_pod import JobArgs
 from ncdemo.infra.jobs import TrainingOrBenchmark
 from ncdemo.infra.kueue import QUEUE, Kueue, KueueArgs
+from ncdemo.infra.managed_rules import ManagedRules, ManagedRulesArgs
 from ncdemo.infra.monitoring import MLFLOW_ACCOUNT, MLFLOW_URI, PUSHGATEWAY_URI, Monitoring, MonitoringArgs
 from ncdemo.infra.monitoring import NAMESPACE as MONITORING
 from ncdemo.infra.network import Network, NetworkArgs
@@ -37,19 +38,22 @@ from ncdemo.infra.storage import Storage, StorageArgs
 from ncdemo.infra.vm import Vm, VmArgs, vm_cloud_init
 from ncdemo.infra.vm_jobs import VmJob, VmJobArgs
 from ncdemo.spec.job import NCDEMO_PUSHGATEWAY
+from ncdemo.spec.live_metrics import scraped_port, scrapers
 from ncdemo.spec.run_folder import CHECKPOINTS, DATASETS, METRICS, MLFLOW, RESULTS
 from ncdemo.spec.stack_file import JobRun, Stack
 
 Outputs = Mapping[str, Any]
 
 
-def deploy(stack: Stack, *, today: datetime.date, hf_token: pulumi.Input[str] | None = None) -> Outputs:
+def deploy(
+    stack: Stack, *, today: datetime.date, hf_token: pulumi.Input[str] | None = None, alert_webhook: pulumi.Input[str] | None = None
+) -> Outputs:
     """Declare every resource of a stack; return its outputs."""
     check(stack)
     if stack.spec.target == "kubernetes":
-        return existing_cluster(stack, hf_token)
+        return existing_cluster(stack, hf_token, alert_webhook)
     azure = Azure.of(stack, today)
-    return on_aks(stack, azure, hf_token) if stack.spec.target == "aks" else on_vms(stack, azure, hf_token)
+    return on_aks(stack, azure, hf_token, alert_webhook) if stack.spec.target == "aks" else on_vms(stack, azure, hf_token)
 
 
 def check(stack: Stack) -> None:
@@ -114,7 +118,7 @@ class Azure:
         }
 
 
-def on_aks(stack: Stack, azure: Azure, hf_token: pulumi.Input[str] | None) -> Outputs:
+def on_aks(stack: Stack, azure: Azure, hf_token: pulumi.Input[str] | None, alert_webhook: pulumi.Input[str] | None) -> Outputs:
     """Declare the cluster, its pools and agents, and the jobs."""
     spec, place = stack.spec, azure.place
     control = Identity("identity-cluster", IdentityArgs(place, "cluster"))
@@ -128,14 +132,16 @@ def on_aks(stack: Stack, azure: Azure, hf_token: pulumi.Input[str] | None) -> Ou
     if any(pool.size.gpus for pool in spec.pools):
         GpuAgents("gpu-agents", GpuAgentsArgs(provider))
     if spec.monitoring.azure_monitor:
-        AzureMonitor("azure-monitor", AzureMonitorArgs(place, cluster.id))
+        workspace = AzureMonitor("azure-monitor", AzureMonitorArgs(place, cluster.id, provider, managed_scrapes(stack))).workspace_id
+        if spec.monitoring.azure_monitor_alerts:
+            ManagedRules("managed-rules", ManagedRulesArgs(place, workspace, rule_files(spec), spec.cost_guard.alert_emails))
     if spec.monitoring.in_cluster:
         mlflow = Identity("identity-mlflow", IdentityArgs(place, "mlflow"))
         mlflow.grant(MLFLOW, "Storage Blob Data Contributor", azure.storage.containers[MLFLOW])
         mlflow.trust(cluster.issuer, MONITORING, MLFLOW_ACCOUNT)
         image, account = azure.image(stack, "mlflow"), azure.storage.account
-        args = MonitoringArgs(spec.monitoring, provider, image, account, mlflow.client_id, own_cluster=True, rules=rule_files(spec))
-        Monitoring("monitoring", args)
+        own: dict[str, Any] = {"own_cluster": True, "rules": rule_files(spec), "runs": stack.scraped_namespaces, "webhook": alert_webhook}
+        Monitoring("monitoring", MonitoringArgs(spec.monitoring, provider, image, account, mlflow.client_id, **own))
     spaces = stack.namespaces
     made = {}
     for space in spaces:
@@ -146,7 +152,13 @@ def on_aks(stack: Stack, azure: Azure, hf_token: pulumi.Input[str] | None) -> Ou
             "resource_group": place.resource_group,
         }
         space_args = NamespaceArgs(
-            space, provider, azure.jobs.client_id, hf_token, azure.connection, **files if spec.storage.files_gib else {}
+            space,
+            provider,
+            azure.jobs.client_id,
+            hf_token,
+            azure.connection,
+            **files if spec.storage.files_gib else {},
+            **who_scrapes(stack, space),
         )
         made[space] = JobNamespace(f"namespace-{space}", space_args)
     after: list[pulumi.Resource] = list(made.values())
@@ -165,7 +177,7 @@ def on_aks(stack: Stack, azure: Azure, hf_token: pulumi.Input[str] | None) -> Ou
     }
 
 
-def existing_cluster(stack: Stack, hf_token: pulumi.Input[str] | None) -> Outputs:
+def existing_cluster(stack: Stack, hf_token: pulumi.Input[str] | None, alert_webhook: pulumi.Input[str] | None) -> Outputs:
     """Declare the jobs on a cluster that exists already; nothing of Azure."""
     spec = stack.spec
     check_repository(stack)
@@ -174,11 +186,15 @@ def existing_cluster(stack: Stack, hf_token: pulumi.Input[str] | None) -> Output
     if spec.monitoring.in_cluster:
         image = image_ref(spec.images, "mlflow", None)
         own: dict[str, Any] = {"own_cluster": False, "rules": rule_files(spec), "storage_class": cluster.storage_class}
+        own |= {"runs": stack.scraped_namespaces, "webhook": alert_webhook}
         args = MonitoringArgs(spec.monitoring, provider, image, None, None, **own)
         Monitoring("monitoring", args)
     shared = any(run.job.nodes > 1 for run in stack.jobs)
     made: list[pulumi.Resource] = [
-        JobNamespace(f"namespace-{space}", NamespaceArgs(space, provider, hf_token=hf_token, runs=cluster, shared_runs=shared))
+        JobNamespace(
+            f"namespace-{space}",
+            NamespaceArgs(space, provider, hf_token=hf_token, runs=cluster, shared_runs=shared, **who_scrapes(stack, space)),
+        )
         for space in stack.namespaces
     ]
     for run in stack.jobs:
@@ -261,8 +277,14 @@ def job_args(
         files=bool(spec.storage.files_gib),
         has_token=hf_token is not None,
         has_insights=spec.monitoring.application_insights,
+        metrics_port=scraped_port(spec, run.run),
         env={"MLFLOW_TRACKING_URI": MLFLOW_URI, NCDEMO_PUSHGATEWAY: PUSHGATEWAY_URI} if spec.monitoring.in_cluster else {},
     )
+
+
+def who_scrapes(stack: Stack, space: str) -> dict[str, Any]:
+    reader = stack.spec.monitoring.in_cluster and space in stack.scraped_namespaces
+    return {"scrapers": tuple(scrapers(stack.spec)), "reader": reader}
 
 
 def job_names(stack: Stack) -> dict[str, str]:

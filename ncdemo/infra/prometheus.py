@@ -1,22 +1,22 @@
 """Prometheus in the cluster: what it scrapes, which rules it evaluates, and the container; beside it the Pushgateway.
 
-prometheus_config(rule_files(spec), dcgm=True)["data"]["prometheus.yml"]
+prometheus_config(rule_files(spec), "monitoring", dcgm=True)["data"]["prometheus.yml"]
 """
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import yaml
 
 from ncdemo.infra import manifests as m
+from ncdemo.infra import scrapes
 from ncdemo.infra.alert_rules import EVALUATION_S
-from ncdemo.infra.gpu_agents import DCGM_PORT
-from ncdemo.infra.gpu_agents import NAMESPACE as GPU_NAMESPACE
 from ncdemo.spec.services import Monitoring as MonitoringSpec
 
 PUSHGATEWAY, PUSHGATEWAY_PORT = "docker.io/prom/pushgateway:v1.11.3", 9091
 PROMETHEUS, PROMETHEUS_PORT = "docker.io/prom/prometheus:v3.15.0", 9090
 CONFIG = "/etc/prometheus"
+ACCOUNT = "prometheus"
+"""Its own, where it may look for the pods of runs."""
 
 
 def pushgateway(data: str) -> m.Manifest:
@@ -49,15 +49,18 @@ def prometheus(spec: MonitoringSpec, data: str) -> m.Manifest:
     }
 
 
-def prometheus_config(rules: Mapping[str, str], namespace: str, *, dcgm: bool) -> m.Manifest:
-    """Return what Prometheus reads. DCGM's exporters are found by DNS, so it needs no rights in the cluster."""
-    static = [{"targets": [f"pushgateway.{namespace}.svc:{PUSHGATEWAY_PORT}"]}]
-    # honor_labels: a pushed metric keeps the job and instance that pushed it.
-    scrapes: list[dict[str, Any]] = [{"job_name": "pushgateway", "honor_labels": True, "static_configs": static}]
-    if dcgm:
-        names = [f"dcgm-exporter.{GPU_NAMESPACE}.svc.cluster.local"]
-        scrapes.append({"job_name": "dcgm", "dns_sd_configs": [{"names": names, "type": "A", "port": DCGM_PORT}]})
+def prometheus_config(
+    rules: Mapping[str, str], namespace: str, *, dcgm: bool, runs: Sequence[str] = (), alerts: str | None = None
+) -> m.Manifest:
+    """Return what Prometheus reads; `runs` are the namespaces of the jobs that it scrapes, which alone takes rights in the cluster.
+
+    `alerts` is Alertmanager's host:port; None: nobody is told.
+    """
+    jobs = [scrapes.pushgateway(f"pushgateway.{namespace}.svc:{PUSHGATEWAY_PORT}")]
+    jobs += [scrapes.dcgm_by_name()] if dcgm else []
+    jobs += [scrapes.runs(runs)] if runs else []
     every = {"scrape_interval": "15s", "evaluation_interval": f"{EVALUATION_S}s"}
-    config = {"global": every, "rule_files": [f"{CONFIG}/*.rules.yml"], "scrape_configs": scrapes}
+    manager = {"alerting": {"alertmanagers": [{"static_configs": [{"targets": [alerts]}]}]}} if alerts else {}
+    config = {"global": every, **manager, "rule_files": [f"{CONFIG}/*.rules.yml"], "scrape_configs": jobs}
     data = {"prometheus.yml": yaml.safe_dump(config, sort_keys=False), **rules}
     return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": m.meta("prometheus", namespace), "data": data}

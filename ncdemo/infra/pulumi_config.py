@@ -7,7 +7,7 @@ import pulumi
 from pulumi.runtime.config import CONFIG, get_config_env, get_config_secret_keys_env, is_config_secret
 
 from ncdemo.spec.stack import StackSpec
-from ncdemo.spec.stack_file import HF_TOKEN, PROJECT, Stack, stack_of
+from ncdemo.spec.stack_file import PROJECT, SECRETS, Stack, stack_of
 
 TEXTS = {name for name, field in StackSpec.model_fields.items() if isinstance(field.default, str) or field.default is None}
 
@@ -23,7 +23,7 @@ def read_stack() -> Stack:
 def _value(key: str, text: str) -> Any:
     """Pulumi hands every value over as text, and whatever isn't text as JSON."""
     name = key.rpartition(":")[2]
-    if name == HF_TOKEN:
+    if name in SECRETS:
         # Its value stays with Pulumi; what is asked here is whether it is a secret.
         return {"secure": "..."} if is_config_secret(key) or key in get_config_secret_keys_env() else text
     if name in TEXTS:

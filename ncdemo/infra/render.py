@@ -22,7 +22,7 @@ from pulumi.runtime.stack import run_pulumi_func
 from pulumi.runtime.sync_await import _sync_await
 
 from ncdemo.infra.program import deploy
-from ncdemo.infra.stand_in import TOKEN_STAND_IN, StandIn, plain
+from ncdemo.infra.stand_in import TOKEN_STAND_IN, WEBHOOK_STAND_IN, StandIn, plain
 from ncdemo.spec.stack_file import Stack
 
 
@@ -76,7 +76,8 @@ def render(stack: Stack, *, today: datetime.date | None = None) -> Rendered:
 
     def program() -> None:
         token = pulumi.Output.secret(TOKEN_STAND_IN) if stack.has_token else None
-        found = deploy(stack, today=today or datetime.date.today(), hf_token=token)
+        webhook = pulumi.Output.secret(WEBHOOK_STAND_IN) if stack.has_webhook else None
+        found = deploy(stack, today=today or datetime.date.today(), hf_token=token, alert_webhook=webhook)
         known = _sync_await(pulumi.Output.from_input(dict(found)).future())
         outputs.update(known or {})
 

@@ -17,15 +17,16 @@ SUBSCRIPTION = "00000000-0000-0000-0000-000000000000"
 SUFFIX = "abc123"
 SECRET = "[secret]"
 TOKEN_STAND_IN = "stand-in-for-the-token"
+WEBHOOK_STAND_IN = "stand-in-for-the-address-that-is-told"
 CONNECTION_STAND_IN = "stand-in-for-the-connection-string"
-"""Mark where the Hugging Face token and Application Insights' connection string would be; neither is ever printed."""
+"""Mark where the Hugging Face token, the alerts' webhook and Application Insights' connection string would be; none is ever printed."""
 
 
 def plain(value: Any) -> Any:
     """Return a registered value as plain data: secrets hidden in their shape, whole floats as whole numbers."""
     if pulumi.runtime.rpc.is_rpc_secret(value):
         return _hidden(pulumi.runtime.rpc.unwrap_rpc_secret(value))
-    if value in (TOKEN_STAND_IN, CONNECTION_STAND_IN):
+    if value in (TOKEN_STAND_IN, WEBHOOK_STAND_IN, CONNECTION_STAND_IN):
         return SECRET
     if isinstance(value, dict):
         # The wire has no order of keys: people's, so that two renderings are equal.
@@ -40,7 +41,7 @@ def plain(value: Any) -> Any:
 def _hidden(value: Any) -> Any:
     """Return a secret's shape: a manifest with it is still a manifest."""
     if isinstance(value, dict):
-        return {key: _hidden(one) for key, one in value.items()}
+        return {key: _hidden(value[key]) for key in sorted(value, key=_as_people_write)}
     return [_hidden(one) for one in value] if isinstance(value, list | tuple) else SECRET
 
 
@@ -113,6 +114,7 @@ NAME_KEYS = {
     "azure-native:applicationinsights:Component": ("resourceName",),
     "azure-native:operationalinsights:Workspace": ("workspaceName",),
     "azure-native:monitor:AzureMonitorWorkspace": ("azureMonitorWorkspaceName",),
+    "azure-native:monitor:ActionGroup": ("actionGroupName",),
     "azure-native:monitor:DataCollectionEndpoint": ("dataCollectionEndpointName",),
     "azure-native:monitor:DataCollectionRule": ("dataCollectionRuleName",),
 }

@@ -80,11 +80,19 @@ class Monitoring(Spec):
     """Grafana with our dashboards beside them, reached by kubectl port-forward alone; needs in_cluster."""
     azure_monitor: bool = False
     """Azure Monitor workspace too, fed by AKS's managed Prometheus."""
+    azure_monitor_alerts: bool = False
+    """Our rules evaluated in that workspace, and cost_guard.alert_emails told by Azure; needs azure_monitor. What rules query is billed."""
     application_insights: bool = False
     """Application Insights resource for jobs with telemetry.azure_monitor: identity. Each job gets its connection string; only the jobs'
     identity may write."""
     application_insights_gb_per_day: Annotated[float, Field(ge=0.1, le=1000)] = 1.0
     """It keeps so much; what comes after that in a day is lost."""
+
+    @model_validator(mode="after")
+    def _alerts_have_data(self) -> "Monitoring":
+        if self.azure_monitor_alerts and not self.azure_monitor:
+            raise ValueError("azure_monitor_alerts are rules over what azure_monitor holds; set azure_monitor: true too")
+        return self
 
     @model_validator(mode="after")
     def _grafana_has_data(self) -> "Monitoring":

@@ -9,7 +9,7 @@ Pulumi writes the keys with the project's name in front (ncdemo:target); message
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from ncdemo.spec.capacity import Pool
 from ncdemo.spec.explain import where
 from ncdemo.spec.images import IMAGES
 from ncdemo.spec.job import load_run
+from ncdemo.spec.live_metrics import scraped_port, unscraped
 from ncdemo.spec.load import read_text, validate
 from ncdemo.spec.paths import PACKAGE
 from ncdemo.spec.read import Place, read
@@ -28,8 +29,9 @@ from ncdemo.spec.stack_job import Job
 from ncdemo.spec.train import TrainSpec
 
 PROJECT = "ncdemo"
-HF_TOKEN = "hf_token"
-"""The one secret of a stack: `pulumi config set --secret hf_token`. It is no part of the spec."""
+HF_TOKEN, ALERT_WEBHOOK = "hf_token", "alert_webhook"
+"""A stack's secrets, no part of the spec: `pulumi config set --secret hf_token`. The second is the address that is told of alerts."""
+SECRETS = (HF_TOKEN, ALERT_WEBHOOK)
 FILE_NAME = re.compile(r"Pulumi\.([A-Za-z0-9_.-]+)\.ya?ml")
 DEFAULT_NAMESPACE = "ncdemo"
 """Of a job without a pool."""
@@ -70,6 +72,8 @@ class Stack:
     jobs: tuple[JobRun, ...]
     has_token: bool = False
     """Whether the secret Hugging Face token is set."""
+    has_webhook: bool = False
+    """Whether the secret address that is told of alerts is set."""
     source: str = "spec"
     places: dict[Keys, Place] = field(default_factory=dict, repr=False, compare=False)
 
@@ -80,8 +84,17 @@ class Stack:
         return list(dict.fromkeys([*pools, *(run.namespace for run in self.jobs)]))
 
     @property
+    def scraped_namespaces(self) -> tuple[str, ...]:
+        """The Kubernetes namespaces of the jobs that Prometheus scrapes while they run."""
+        return tuple(dict.fromkeys(run.namespace for run in self.jobs if scraped_port(self.spec, run.run)))
+
+    @property
     def notes(self) -> list[str]:
-        return notes(self.spec)
+        found = notes(self.spec)
+        if self.has_webhook and (self.spec.target == "vm" or not self.spec.monitoring.in_cluster):
+            found.append(f"{ALERT_WEBHOOK}: no effect without monitoring.in_cluster, whose Prometheus has the rules")
+        live = [(at, unscraped(self.spec, run.run), run.run.telemetry.metrics_port) for at, run in enumerate(self.jobs)]
+        return found + [f"jobs.{at}: telemetry.metrics_port = {port} is {why}" for at, why, port in live if why]
 
     def mistake(self, key: Keys, text: str) -> SpecError:
         """Return an error about a key that only shows once the stack is rendered."""
@@ -111,9 +124,9 @@ def stack_of(stack: str, config: dict[str, Any], places: dict[Keys, Place], over
         if namespace in ("", PROJECT):
             data[name] = value
             own |= {(name, *path[1:]): place for path, place in places.items() if path[:1] == (key,)}
-    has_token = _has_token(data, own, source)
+    secrets = {"has_token": _has_secret(HF_TOKEN, data, own, source), "has_webhook": _has_secret(ALERT_WEBHOOK, data, own, source)}
     spec = validate(data, own, StackSpec, overrides, source)
-    made = Stack(_azure_name(spec, stack, source), spec, (), has_token, source, own)
+    made = Stack(_azure_name(spec, stack, source), spec, (), **secrets, source=source, places=own)
     problems: list[str] = []
     jobs = []
     for at, job in enumerate(spec.jobs):
@@ -123,17 +136,17 @@ def stack_of(stack: str, config: dict[str, Any], places: dict[Keys, Place], over
             problems.append(str(error))
     if problems:
         raise SpecError("\n".join(problems))
-    return Stack(made.name, spec, tuple(jobs), has_token, source, own)
+    return replace(made, jobs=tuple(jobs))
 
 
-def _has_token(data: dict[str, Any], places: dict[Keys, Place], source: str) -> bool:
-    """Take the secret out of the config; refuse one in plain text."""
-    if HF_TOKEN not in data:
+def _has_secret(name: str, data: dict[str, Any], places: dict[Keys, Place], source: str) -> bool:
+    """Take a secret out of the config; refuse one in plain text."""
+    if name not in data:
         return False
-    value = data.pop(HF_TOKEN)
+    value = data.pop(name)
     if not (isinstance(value, dict) and value.keys() == {"secure"}):
-        at = where((HF_TOKEN,), places, source)
-        raise SpecError(f"{at}: {HF_TOKEN}: is in plain text; remove it, revoke that token, and use: pulumi config set --secret {HF_TOKEN}")
+        at, what = where((name,), places, source), "that token" if name == HF_TOKEN else "that address"
+        raise SpecError(f"{at}: {name}: is in plain text; remove it, revoke {what}, and use: pulumi config set --secret {name}")
     return True
 
 

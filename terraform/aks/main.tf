@@ -109,10 +109,12 @@ module "identity_mlflow" {
 }
 
 module "monitoring" {
-  source     = "../modules/monitoring"
-  for_each   = toset(var.monitoring.azure_monitor ? ["azure"] : [])
-  place      = local.place
-  cluster_id = module.aks.id
+  source       = "../modules/monitoring"
+  for_each     = toset(var.monitoring.azure_monitor ? ["azure"] : [])
+  place        = local.place
+  cluster_id   = module.aks.id
+  alert_rules  = var.alert_rules
+  alert_emails = var.cost_guard.alert_emails
 }
 
 module "application_insights" {

@@ -4,7 +4,18 @@
 locals {
   labels = { "app.kubernetes.io/part-of" = "ncdemo" }
 
-  manifests = flatten([for space in distinct(var.pools[*].namespace) : [
+  # Who may scrape jobs that serve their metrics: the cluster's own Prometheus, and the add-on of Azure's managed one.
+  scrapers = concat(
+    var.monitoring.in_cluster ? [{
+      namespaceSelector = { matchLabels = { "kubernetes.io/metadata.name" = "monitoring" } }
+      podSelector       = { matchLabels = { "app.kubernetes.io/name" = "prometheus" } }
+    }] : [],
+    var.monitoring.azure_monitor ? [{
+      namespaceSelector = { matchLabels = { "kubernetes.io/metadata.name" = "kube-system" } }
+    }] : [],
+  )
+
+  spaces = flatten([for space in distinct(var.pools[*].namespace) : [
     {
       apiVersion = "v1"
       kind       = "Namespace"
@@ -44,4 +55,21 @@ locals {
       }
     },
   ]])
+
+  scraped = [for space in distinct(var.pools[*].namespace) : {
+    apiVersion = "networking.k8s.io/v1"
+    kind       = "NetworkPolicy"
+    metadata = {
+      name      = "scrapers"
+      namespace = space
+      labels    = merge(local.labels, { "app.kubernetes.io/name" = "scrapers" })
+    }
+    spec = {
+      podSelector = { matchLabels = { "app.kubernetes.io/name" = "ncdemo-job" } }
+      policyTypes = ["Ingress"]
+      ingress     = [{ from = local.scrapers, ports = [{ protocol = "TCP", port = "metrics" }] }]
+    }
+  } if length(local.scrapers) > 0]
+
+  manifests = concat(local.spaces, local.scraped)
 }

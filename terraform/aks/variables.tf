@@ -175,6 +175,28 @@ variable "monitoring" {
   }
 }
 
+variable "alert_rules" {
+  description = "Groups of Prometheus rules for monitoring.azure_monitor, as `ncdemo terraform vars` writes them with azure_monitor_alerts; cost_guard.alert_emails are told. What rules query is billed."
+  type = list(object({
+    name = string
+    rules = list(object({
+      alert        = optional(string)
+      record       = optional(string)
+      expression   = string
+      for_duration = optional(string)
+      severity     = optional(number)
+      labels       = optional(map(string))
+      annotations  = optional(map(string))
+    }))
+  }))
+  default = []
+
+  validation {
+    condition     = length(var.alert_rules) == 0 || var.monitoring.azure_monitor
+    error_message = "alert_rules are over what monitoring.azure_monitor holds; set that to true too."
+  }
+}
+
 variable "cost_guard" {
   description = "Budget of the resource group (null: none) and who is told. It warns; it stops nothing. Until when the stack is wanted, a tag (null: no end)."
   type = object({

@@ -121,6 +121,7 @@ MISTAKES: list[tuple[list[str], str | None]] = [
         "config:\n  ncdemo:pools: [{name: a, max_count: 1}]\n  ncdemo:jobs: [{name: t, config: x, nodes: 2}]\n",
     ),
     (["stack", "preview", "{file}"], "config:\n  ncdemo:hf_token: abc\n"),
+    (["stack", "preview", "{file}"], "config:\n  ncdemo:alert_webhook: https://hooks.example/x\n"),
     (["stack", "new", "x y"], None),
     (["stack", "new", "trial", "--budget", "10"], None),
     (["stack", "expire", "--json", "--destroy"], None),

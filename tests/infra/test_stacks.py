@@ -43,6 +43,7 @@ LINT_EXCEPTIONS = {
     "DaemonSet/dcgm-exporter: dcgm-exporter: run-as-non-root": AGENTS,
     "DaemonSet/dcgm-exporter: dcgm-exporter: add-capabilities": AGENTS,
 }
+LIVE = {"telemetry.metrics_port": 9101, "telemetry.metrics_host": "0.0.0.0", "telemetry.pushgateway": None}
 EXISTING = {
     "target": "kubernetes",
     "kubernetes": {"context": "kind-dev", "node_selector": {"pool": "gpu"}, "queue": "team"},
@@ -51,6 +52,7 @@ EXISTING = {
     "jobs": [
         {"name": "tune", "config": "workloads/configs/training/lora.yaml", "nodes": 2},
         {"name": "bench", "config": "workloads/configs/inference/demo.yaml", "gpus": 0},
+        {"name": "live", "config": "workloads/configs/training/demo.yaml", "gpus": 0, "set": LIVE},
     ],
 }
 CACHE: dict[str, Rendered] = {}

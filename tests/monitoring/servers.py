@@ -1,4 +1,4 @@
-"""Real servers for tests: Debian's Pushgateway and Prometheus, as processes on free loopback ports."""
+"""Real servers for tests: Debian's Pushgateway, Prometheus and Alertmanager, as processes on free loopback ports."""
 
 import contextlib
 import shutil
@@ -22,7 +22,9 @@ def free_port() -> int:
 def needs(program: str) -> str:
     path = shutil.which(program)
     if path is None:
-        pytest.skip(f"{program} is not installed (Debian's packages prometheus and prometheus-pushgateway have it)")
+        pytest.skip(
+            f"{program} is not installed (Debian's packages prometheus, prometheus-pushgateway and prometheus-alertmanager have it)"
+        )
     return path
 
 
@@ -60,3 +62,15 @@ def prometheus(folder: Path, config: Path) -> contextlib.AbstractContextManager[
     port = free_port()
     command = [needs("prometheus"), f"--config.file={config}", f"--storage.tsdb.path={folder / 'tsdb'}"]
     return serving([*command, f"--web.listen-address=127.0.0.1:{port}"], f"http://127.0.0.1:{port}", folder / "prometheus.log")
+
+
+def alertmanager(folder: Path, config: Path) -> contextlib.AbstractContextManager[str]:
+    """Start an Alertmanager with its data in `folder`."""
+    port = free_port()
+    command = [
+        needs("prometheus-alertmanager"),
+        f"--config.file={config}",
+        f"--storage.path={folder / 'alerts'}",
+        "--cluster.listen-address=",
+    ]
+    return serving([*command, f"--web.listen-address=127.0.0.1:{port}"], f"http://127.0.0.1:{port}", folder / "alertmanager.log")

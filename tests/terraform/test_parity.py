@@ -36,6 +36,8 @@ VARIANTS = [
     ("vm-dev", ["monitoring.application_insights=true", "monitoring.application_insights_gb_per_day=2.5"]),
     ("aks-dev", ["monitoring.application_insights=true", "monitoring.application_insights_gb_per_day=10"]),
     ("aks-dev", ["cost_guard.expires='2027-01-31T18:00:00Z'", f"aks.admins=['{ADMIN}','{ADMIN[:-1]}6']"]),
+    ("aks-full", ["monitoring.azure_monitor_alerts=true"]),
+    ("aks-dev", ["monitoring.azure_monitor=true", "monitoring.azure_monitor_alerts=true", "location=westeurope"]),
     ("aks-full", ["storage.allowed_from=[203.0.113.7/32]", "network.address_space=10.8.0.0/20", "pools.1.driver=none"]),
 ]
 NOT_AZURES = {"resource_group_name", "temporary_name_for_rotation"}

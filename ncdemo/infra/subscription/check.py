@@ -92,7 +92,11 @@ def namespaces(spec: StackSpec) -> list[str]:
     """Return the resource providers that a stack's resources belong to."""
     found = ["Compute", "Network", "Storage", "ContainerRegistry", "ManagedIdentity"]
     if spec.target == "aks":
-        found += ["ContainerService", *(["Monitor", "Insights"] if spec.monitoring.azure_monitor else [])]
+        found += [
+            "ContainerService",
+            *(["Monitor", "Insights"] if spec.monitoring.azure_monitor else []),
+            *(["AlertsManagement"] if spec.monitoring.azure_monitor_alerts else []),
+        ]
     if spec.monitoring.application_insights:
         found += ["OperationalInsights", *(["Insights"] if "Insights" not in found else [])]
     if spec.target == "vm" and spec.cost_guard.shutdown_utc:

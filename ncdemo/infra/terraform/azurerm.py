@@ -60,6 +60,17 @@ def below(parent: str) -> Callable[[Arguments], str]:
     return lambda arguments: f"{tail(arguments[parent])}/{arguments['name']}"
 
 
+def prometheus_rule(rule: Arguments) -> dict[str, Any]:
+    """Return a rule as Azure has it; its list has an order, and rules that record have no names of their own."""
+    same = ("alert", "record", "enabled", "expression", "for", "severity", "labels", "annotations")
+    made = {name: rule[name] for name in same if rule.get(name) is not None}
+    if actions := [{"actionGroupId": one["action_group_id"]} for one in rule.get("action", [])]:
+        made["actions"] = actions
+    for one in rule.get("alert_resolution", []):
+        made["resolveConfiguration"] = {"autoResolved": one["auto_resolved"], "timeToResolve": one["time_to_resolve"]}
+    return made
+
+
 POOL = P + "agentPoolProfiles[system]."
 ROLE = Convert(P + "roleDefinitionId", lambda name: f"role:{ROLES[name]}")
 STORAGE: dict[str, str | Convert | None] = {
@@ -441,6 +452,35 @@ KINDS: dict[str, Kind] = {
         },
         # azurerm sends the type as the kind too.
         when={"application_type": {"kind": "other"}},
+    ),
+    "azurerm_monitor_action_group": Kind(
+        "Microsoft.Insights/actionGroups",
+        own,
+        {
+            **PLACE,
+            "short_name": P + "groupShortName",
+            "enabled": P + "enabled",
+            **{
+                f"email_receiver.{argument}": f"{P}emailReceivers[{{key}}].{name}"
+                for argument, name in {
+                    "name": "name",
+                    "email_address": "emailAddress",
+                    "use_common_alert_schema": "useCommonAlertSchema",
+                }.items()
+            },
+        },
+        keys={"email_receiver": "name"},
+    ),
+    "azurerm_monitor_alert_prometheus_rule_group": Kind(
+        "Microsoft.AlertsManagement/prometheusRuleGroups",
+        own,
+        {
+            **PLACE,
+            "rule_group_enabled": P + "enabled",
+            "interval": P + "interval",
+            "scopes": P + "scopes",
+            "rule": Convert(P + "rules", lambda all_: [prometheus_rule(one) for one in all_]),
+        },
     ),
     "azurerm_monitor_workspace": Kind("Microsoft.Monitor/accounts", own, {**PLACE}),
     "azurerm_monitor_data_collection_endpoint": Kind(

@@ -10,6 +10,7 @@ from ncdemo.infra.render import Rendered
 from ncdemo.infra.terraform.normal import TOP, Resource, flat
 
 ADDRESSES: dict[str, tuple[str, tuple[str, ...]]] = {
+    "alertsmanagement:PrometheusRuleGroup": ("Microsoft.AlertsManagement/prometheusRuleGroups", ("ruleGroupName",)),
     "applicationinsights:Component": ("Microsoft.Insights/components", ("resourceName",)),
     "authorization:RoleAssignment": ("Microsoft.Authorization/roleAssignments", ("roleAssignmentName",)),
     "compute:VirtualMachine": ("Microsoft.Compute/virtualMachines", ("vmName",)),
@@ -23,6 +24,7 @@ ADDRESSES: dict[str, tuple[str, tuple[str, ...]]] = {
         ("resourceName", "federatedIdentityCredentialResourceName"),
     ),
     "managedidentity:UserAssignedIdentity": ("Microsoft.ManagedIdentity/userAssignedIdentities", ("resourceName",)),
+    "monitor:ActionGroup": ("Microsoft.Insights/actionGroups", ("actionGroupName",)),
     "monitor:AzureMonitorWorkspace": ("Microsoft.Monitor/accounts", ("azureMonitorWorkspaceName",)),
     "monitor:DataCollectionEndpoint": ("Microsoft.Insights/dataCollectionEndpoints", ("dataCollectionEndpointName",)),
     "monitor:DataCollectionRule": ("Microsoft.Insights/dataCollectionRules", ("dataCollectionRuleName",)),

@@ -7,6 +7,8 @@ import json
 import re
 from typing import Any
 
+from ncdemo.infra.alert_rules import rule_files
+from ncdemo.infra.managed_rules import managed_groups
 from ncdemo.spec.capacity import Pool
 from ncdemo.spec.stack_file import Stack
 
@@ -32,7 +34,15 @@ def variables_of(stack: Stack) -> dict[str, Any]:
         made[section] = getattr(spec, section).model_dump(mode="json", exclude=without)
     made["storage"] = spec.storage.model_dump(mode="json")
     made["monitoring"] = spec.monitoring.model_dump(mode="json", include=MONITORING[spec.target])
+    if spec.target == "aks" and spec.monitoring.azure_monitor_alerts:
+        made["alert_rules"] = [_group(group) for group in managed_groups(rule_files(spec))]
     return made
+
+
+def _group(group: dict[str, Any]) -> dict[str, Any]:
+    """`for` begins another thing in Terraform's language."""
+    rules = [{("for_duration" if key == "for" else key): value for key, value in rule.items()} for rule in group["rules"]]
+    return {"name": group["name"], "rules": rules}
 
 
 def _pool(pool: Pool, *, vm: bool) -> dict[str, Any]:

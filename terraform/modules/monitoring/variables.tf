@@ -13,3 +13,26 @@ variable "cluster_id" {
   description = "Cluster whose managed Prometheus writes here."
   type        = string
 }
+
+variable "alert_rules" {
+  description = "Groups of Prometheus rules that are evaluated in the workspace."
+  type = list(object({
+    name = string
+    rules = list(object({
+      alert        = optional(string)
+      record       = optional(string)
+      expression   = string
+      for_duration = optional(string)
+      severity     = optional(number)
+      labels       = optional(map(string))
+      annotations  = optional(map(string))
+    }))
+  }))
+  default = []
+}
+
+variable "alert_emails" {
+  description = "Who is told of an alert."
+  type        = list(string)
+  default     = []
+}

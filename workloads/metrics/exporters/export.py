@@ -13,10 +13,11 @@ from pathlib import Path
 from ncdemo.spec.base import SpecError
 from ncdemo.spec.follow import RunState
 from ncdemo.spec.job import NCDEMO_PUSHGATEWAY
+from ncdemo.spec.job_labels import PROMETHEUS_JOB
 from ncdemo.spec.paths import runs_dir
 from ncdemo.spec.run_folder import RESULT_FILE
 from workloads.metrics.exporters.gateway import Gateway, Pushed, Unreachable, group_path
-from workloads.metrics.exporters.page import JOB, Group, groups
+from workloads.metrics.exporters.page import Group, groups
 from workloads.metrics.exporters.spool import Spool
 
 LOG = logging.getLogger(__name__)
@@ -88,7 +89,7 @@ def retire_run(run: str, url: str, within_s: float = 10.0) -> tuple[int, bool]:
                 f"{error}, and {run} is no run's folder here nor under {runs_dir()}, so what it has of that run isn't known; "
                 "retire it once the gateway is back, or give its folder"
             ) from None
-    keys = [key for key in [*keys, *waiting] if key.get("job") == JOB and key.get("run") == name]
+    keys = [key for key in [*keys, *waiting] if key.get("job") == PROMETHEUS_JOB and key.get("run") == name]
     keys = list({group_path(key): key for key in keys}.values())
     gone = [spool.deliver("DELETE", key, within_s=within_s) for key in keys]
     return len(keys), all(gone)
@@ -105,7 +106,7 @@ def retire_oldest(gateway: Gateway, keep: int) -> int:
     try:
         runs: dict[str, list[Pushed]] = {}
         for found in gateway.groups():
-            if found.labels.get("job") == JOB and "run" in found.labels:
+            if found.labels.get("job") == PROMETHEUS_JOB and "run" in found.labels:
                 runs.setdefault(found.labels["run"], []).append(found)
         newest = max((_pushed_at(found) for found in runs.values()), default=0.0)
         over = sorted((run for run in runs.values() if not _lives(run, newest)), key=_pushed_at)[: max(0, len(runs) - keep)]

@@ -12,11 +12,11 @@ from typing import Any
 
 from ncdemo.spec.follow import RunState
 from ncdemo.spec.gpu_errors import SLOWDOWNS
+from ncdemo.spec.job_labels import PROMETHEUS_JOB
 from ncdemo.spec.result_bench import Cell
 from ncdemo.spec.run_folder import evictions
 from workloads.metrics.exporters.names import NAMES, PERCENTILES, STATUSES
 
-JOB = "ncdemo"
 MOST_SERIES = 500
 """Of one group: a benchmark of more cells than fit is exported in part, and says so."""
 MOST_CHARACTERS = 100
@@ -120,7 +120,7 @@ def groups(state: RunState, instance: str) -> list[Group]:
     record = state.record
     if record is None:
         return []
-    key = {"job": JOB, "run": record.run_id, "instance": instance}
+    key = {"job": PROMETHEUS_JOB, "run": record.run_id, "instance": instance}
     run = Group(key | strategy(state))
     cells = state.measured()
     engines = {
