@@ -55,6 +55,11 @@ class Meter:
             attempts.append(attempt)
         return cls(readings, attempts)
 
+    @property
+    def measured(self) -> bool:
+        """Whether any reading says power or energy."""
+        return bool(self._counter) or any(watts is not None for _, watts in self._power)
+
     def resolves(self, start_s: float, end_s: float) -> bool:
         """Say whether a stretch is at least as long as the gaps between samples that it begins and ends in.
 
