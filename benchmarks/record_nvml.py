@@ -45,7 +45,8 @@ def record(nvml: object, seconds: float) -> Iterator[str]:
     from workloads.metrics.gpu import REASONS, Events, Gpu
 
     count = nvml.nvmlDeviceGetCount()
-    gpus, events = [Gpu(nvml, index) for index in range(count)], Events(nvml, count)
+    gpus = [Gpu(nvml, index) for index in range(count)]
+    events = Events(nvml, gpus)
     yield f"# Recorded from {count} GPUs, driver {nvml.nvmlSystemGetDriverVersion()}\n0 - count {count}"
     began_s, last = time.perf_counter(), {}
     while (at_s := time.perf_counter() - began_s) < seconds:

@@ -152,16 +152,18 @@ def timeline(run: Run, colours: dict[str, int]) -> dict[str, Any]:
         "label": run.label,
         "plot": telemetry_plot(run, colours),
         "samples": telemetry.count if telemetry else 0,
-        "gpus": len(telemetry.gpus) if telemetry else 0,
+        "gpus": sum(len(found.gpus) for found in (telemetry, *run.nodes.values()) if found),
+        "nodes": 1 + len(run.nodes),
         "missed": telemetry.missed if telemetry else 0,
-        "notes": [*(notes(telemetry) if telemetry else []), *_of_nodes(run)],
+        "notes": _notes(run),
         "engines": [(engine, colours[engine] % 8) for engine in engines],
     }
 
 
-def _of_nodes(run: Run) -> list[str]:
-    """Return what went wrong with GPUs of the nodes after the first, whose figures aren't drawn."""
-    return [f"Node {rank}: {note}" for rank, telemetry in run.nodes.items() if telemetry for note in notes(telemetry)]
+def _notes(run: Run) -> list[str]:
+    """Return what went wrong with GPUs, of a run on several nodes with the node."""
+    nodes = {0: run.telemetry, **run.nodes}
+    return [f"Node {rank}: {note}" if run.nodes else note for rank, telemetry in nodes.items() if telemetry for note in notes(telemetry)]
 
 
 def reproduce(run: Run) -> dict[str, Any]:

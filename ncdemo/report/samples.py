@@ -10,6 +10,7 @@ import numpy as np
 from ncdemo.report.columns import Columns, stack, table_of
 from ncdemo.report.gpu_curves import FAST, Gpu, GpuCurves, Reasons, fast_columns, link_columns, process_curves
 from ncdemo.report.sample_rows import Row, lenient
+from ncdemo.spec.attempts import again
 from ncdemo.spec.gpu_errors import FAULTS
 
 HOST = (
@@ -74,7 +75,7 @@ class Telemetry:
 
 
 class Ticks:
-    """Counts the ticks that have no sample, and the attempts: a smaller number is that of another sampler, of the run's next attempt."""
+    """Counts the ticks that have no sample, and the attempts."""
 
     def __init__(self) -> None:
         self.missed, self._last, self._attempt = 0, np.nan, 0
@@ -86,7 +87,7 @@ class Ticks:
         if len(at):
             steps = np.diff(ticks[at], prepend=self._last)
             self.missed += int((steps[steps > 0] - 1).sum())
-            begins[at[steps <= 0]] = 1
+            begins[at[again(steps)]] = 1
             self._last = ticks[at[-1]]
         found = self._attempt + np.cumsum(begins)
         self._attempt = found[-1]

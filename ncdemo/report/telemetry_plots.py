@@ -1,5 +1,6 @@
 """What the machine did meanwhile: stacked panels over one time axis, with loss and throughput or the bench's cells on top."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +12,7 @@ from ncdemo.report.gpu_curves import LINKS_S
 from ncdemo.report.gpu_health import MOST_XIDS
 from ncdemo.report.read import Run
 from ncdemo.report.requests import CellKey
+from ncdemo.report.samples import Telemetry
 from ncdemo.report.show import byte_unit
 
 HEIGHT, GAP = 66, 30
@@ -57,6 +59,12 @@ class Line:
 class Panel:
     title: str
     lines: list[Line]
+    node: int | None = None
+    """Whose, of a run on several."""
+
+    @property
+    def name(self) -> str:
+        return self.title if self.node is None else f"{self.title}, node {self.node}"
 
 
 def telemetry_plot(run: Run, colours: dict[str, int]) -> Plot | None:
@@ -68,8 +76,9 @@ def telemetry_plot(run: Run, colours: dict[str, int]) -> Plot | None:
     ends = [float(np.nanmax(line.x)) for panel in stack for line in panel.lines if len(line.x)] + [end for _, _, end in windows]
     caption = "Seconds since the run's start."
     caption += " Shaded: the time in which each cell was measured." if windows else ""
-    caption += " Dashed: an XID." if _xids_of(run) else ""
-    caption += _links_caption(run)
+    machines = _machines(run)
+    caption += " Dashed: an XID." if any(map(_xids_of, machines.values())) else ""
+    caption += _links_caption(machines.values())
 
     def draw(width: float) -> str:
         offset = 1 if windows else 0
@@ -82,11 +91,12 @@ def telemetry_plot(run: Run, colours: dict[str, int]) -> Plot | None:
             for key, start, end in windows:
                 ax.axvspan(start, end, color=SERIES[colours[key.subject] % 8], alpha=0.13, linewidth=0)
             if panel.title.startswith("GPU"):
-                _xids(ax, run, named=panel is next(p for p in stack if p.title.startswith("GPU")), width=width)
+                first = next(p for p in stack if p.title.startswith("GPU") and p.node == panel.node)
+                _xids(ax, _xids_of(machines[panel.node or 0]), named=panel is first, width=width)
         if windows:
             _cells(axes[0], windows, colours, width)
         axes[-1].set_xlabel("time since start (s)")
-        return to_svg(fig, f"Time line of {run.label}: {', '.join(panel.title for panel in stack)}")
+        return to_svg(fig, f"Time line of {run.label}: {', '.join(panel.name for panel in stack)}")
 
     with drawing():
         return Plot(caption, draw(WIDE), draw(NARROW))
@@ -113,34 +123,44 @@ def _queues(run: Run, colours: dict[str, int]) -> list[Panel]:
     return [panel for panel in found if panel.lines]
 
 
+def _machines(run: Run) -> dict[int, Telemetry]:
+    """Return what was sampled on each node, by its rank."""
+    return {node: telemetry for node, telemetry in {0: run.telemetry, **run.nodes}.items() if telemetry is not None}
+
+
 def _machine(run: Run) -> list[Panel]:
-    """Return a panel for everything that was measured at least once."""
-    telemetry, found = run.telemetry, []
-    if telemetry is None:
-        return []
-    for title, field in GPU:
-        lines = [_line(str(i), gpu["time_s"], gpu[field], i) for i, gpu in telemetry.gpus.items() if np.isfinite(gpu[field]).any()]
-        found.append(_scaled(title, lines))
-    found.append(_scaled(ALL_PIDS, _processes(run)))
-    slowed = {i: gpu for i, gpu in telemetry.gpus.items() if np.nansum(gpu["slowed_pct"])}
-    found.append(Panel(SLOWED, [_line(str(i), gpu["time_s"], gpu["slowed_pct"] / 100, i) for i, gpu in slowed.items()]))
-    for title, name in LINKS:
-        curves = {i: links[name] for i, links in telemetry.links.items() if np.isfinite(links[name][1]).any()}
-        found.append(_scaled(title, [_line(str(i), *curve, i) for i, curve in curves.items()]))
-    for title, fields, labels in HOST:
-        host = telemetry.host
+    """Return a panel for everything that was measured at least once: of GPUs on each node, of the rest on the first."""
+    machines, host = _machines(run), run.telemetry.host if run.telemetry else {}
+    each = [_gpus(telemetry, node if len(machines) > 1 else None) for node, telemetry in machines.items()]
+    found = [panel for same in zip(*each, strict=True) for panel in same]
+    for title, fields, labels in HOST if host else ():
         lines = [
             _line(label, host["time_s"], host[field], i)
             for i, (field, label) in enumerate(zip(fields, labels, strict=True))
             if np.isfinite(host[field]).any()
         ]
-        found.append(_scaled(title, lines))
+        found.append(_scaled(title, lines, 0 if len(machines) > 1 else None))
     return [panel for panel in found if panel.lines]
 
 
-def _processes(run: Run) -> list[Line]:
+def _gpus(telemetry: Telemetry, node: int | None) -> list[Panel]:
+    """Return the same panels for whatever machine, without lines where nothing was measured."""
+    found = []
+    for title, field in GPU:
+        lines = [_line(str(i), gpu["time_s"], gpu[field], i) for i, gpu in telemetry.gpus.items() if np.isfinite(gpu[field]).any()]
+        found.append(_scaled(title, lines, node))
+    found.append(_scaled(ALL_PIDS, _processes(telemetry), node))
+    slowed = {i: gpu for i, gpu in telemetry.gpus.items() if np.nansum(gpu["slowed_pct"])}
+    found.append(Panel(SLOWED, [_line(str(i), gpu["time_s"], gpu["slowed_pct"] / 100, i) for i, gpu in slowed.items()], node))
+    for title, name in LINKS:
+        curves = {i: links[name] for i, links in telemetry.links.items() if np.isfinite(links[name][1]).any()}
+        found.append(_scaled(title, [_line(str(i), *curve, i) for i, curve in curves.items()], node))
+    return found
+
+
+def _processes(telemetry: Telemetry) -> list[Line]:
     """Return the processes that took most GPU memory; of many, those that shared a GPU: of one alone the GPU's own curve says as much."""
-    known = run.telemetry.processes if run.telemetry else {}
+    known = telemetry.processes
     gpus = [index for index, _ in known]
     shared = {key: curve for key, curve in known.items() if gpus.count(key[0]) > 1 or len(known) <= MOST_PROCESSES}
     largest = sorted(shared, key=lambda key: -shared[key][1].max())[:MOST_PROCESSES]
@@ -152,12 +172,12 @@ def _line(label: str, x: np.ndarray, y: np.ndarray, colour: int) -> Line:
     return Line(label, *decimate(x, y), colour)
 
 
-def _scaled(title: str, lines: list[Line]) -> Panel:
+def _scaled(title: str, lines: list[Line], node: int | None) -> Panel:
     """Put the byte unit that fits the largest value in the title's place for it."""
     if "{}" not in title or not lines:
-        return Panel(title, lines)
+        return Panel(title, lines, node)
     scale, unit = byte_unit(max(float(np.nanmax(line.y)) for line in lines))
-    return Panel(title.format(unit), [Line(line.label, line.x, line.y / scale, line.colour) for line in lines])
+    return Panel(title.format(unit), [Line(line.label, line.x, line.y / scale, line.colour) for line in lines], node)
 
 
 def _panel(ax: Axes, panel: Panel) -> None:
@@ -177,9 +197,9 @@ def _panel(ax: Axes, panel: Panel) -> None:
         ax.set_yticks([0, 50, 100])
     elif not panel.title.startswith("Loss"):
         ax.set_ylim(0, largest * 1.06 or 1)
-    ax.set_title(panel.title)
+    ax.set_title(panel.name)
     if len(panel.lines) > 1 or panel.title == SLOWED:
-        room = ax.bbox.width - len(panel.title) * LETTER
+        room = ax.bbox.width - len(panel.name) * LETTER
         fits = sum(len(line.label) * LETTER + 28 for line in panel.lines) <= room
         ax.legend(
             loc="lower right",
@@ -193,26 +213,26 @@ def _panel(ax: Axes, panel: Panel) -> None:
         )
 
 
-def _xids(ax: Axes, run: Run, named: bool, width: float) -> None:
+def _xids(ax: Axes, xids: list[tuple[float, int]], named: bool, width: float) -> None:
     """Mark when the driver reported an error, and which where there is room; the notes above the figure say the GPU."""
     unit, free_from = (width - 64) / ax.get_xlim()[1], 0.0
-    for at_s, xid in sorted(_xids_of(run)):
+    for at_s, xid in sorted(xids):
         ax.axvline(at_s, color=ALARM, linewidth=1, linestyle=(0, (2, 2)), zorder=2.5)
         if named and at_s * unit >= free_from and width - 64 - at_s * unit > LABEL:
             ax.text(at_s + 4 / unit, 0.07, f"XID {xid}", transform=ax.get_xaxis_transform(), fontsize=9, color=ALARM, zorder=4)
             free_from = at_s * unit + LABEL
 
 
-def _xids_of(run: Run) -> list[tuple[float, int]]:
-    return [found for health in run.telemetry.health.values() for found in health.xids[:MOST_XIDS]] if run.telemetry else []
+def _xids_of(telemetry: Telemetry) -> list[tuple[float, int]]:
+    return [found for health in telemetry.health.values() for found in health.xids[:MOST_XIDS]]
 
 
-def _links_caption(run: Run) -> str:
+def _links_caption(machines: Collection[Telemetry]) -> str:
     """Say what kind of numbers the panels of links and processes show."""
-    links = [curves for gpu in (run.telemetry.links.values() if run.telemetry else ()) for curves in gpu.items()]
+    links = [curves for telemetry in machines for gpu in telemetry.links.values() for curves in gpu.items()]
     drawn = {name.partition("_")[0] for name, (_, rates) in links if np.isfinite(rates).any()}
     said = " PCIe: seen for 20 ms once a second." * ("pcie" in drawn) + f" NVLink: means of {LINKS_S:g} s." * ("nvlink" in drawn)
-    return said + " Of processes, by their number, those that took most." * bool(_processes(run))
+    return said + " Of processes, by their number, those that took most." * any(map(_processes, machines))
 
 
 def _cells(ax: Axes, windows: list[tuple[CellKey, float, float]], colours: dict[str, int], width: float) -> None:

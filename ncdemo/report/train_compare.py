@@ -15,6 +15,7 @@ from typing import Any
 from ncdemo.report.lines import records
 from ncdemo.report.read import Run, read_run
 from ncdemo.report.show import UNBOUND, duration, number, percent, size
+from ncdemo.report.train_energy import meters, per_token
 from ncdemo.spec.base import SpecError
 from ncdemo.spec.energy import Meter
 from ncdemo.spec.result import StepRecord, TrainResult
@@ -38,7 +39,13 @@ class Side:
     duration_s: float | None
     result: TrainResult
     steps: tuple[StepRecord, ...]
-    meter: Meter
+    meters: dict[int, Meter]
+    """By rank of the node."""
+
+    @property
+    def warm(self) -> tuple[StepRecord, ...]:
+        """The steps after the first, which warms caches."""
+        return self.steps[1:] or self.steps
 
 
 @dataclass(frozen=True)
@@ -63,7 +70,7 @@ class Row:
     loss_at_tokens: float | None
     loss_at_time: float | None
     energy_j_per_token: float | None
-    """Energy of the node's GPUs in the same steps / their tokens; None over several nodes, as each samples itself alone."""
+    """Energy of all nodes' GPUs in the same steps / their tokens; None where that of one isn't known, which a note says."""
     cost_usd: float | None
     """Pay-as-you-go price of its nodes x the run's whole duration."""
 
@@ -89,7 +96,7 @@ def read_side(folder: Path) -> Side:
     steps = tuple(StepRecord(**item) for batch in records(folder / "steps.jsonl", []) for item in batch)
     if not steps:
         raise SpecError(f"{folder}/steps.jsonl: has no steps; copy the whole run directory")
-    return Side(run.folder, run.spec, run.environment, _duration_s(run), result, steps, Meter.read(folder / "samples.jsonl"))
+    return Side(run.folder, run.spec, run.environment, _duration_s(run), result, steps, meters(folder))
 
 
 def compare(sides: Sequence[Side]) -> Comparison:
@@ -153,7 +160,7 @@ def table(found: Comparison) -> str:
 
 
 def _row(side: Side, tokens: int, time_s: float | None) -> Row:
-    result, warm, last = side.result, side.steps[1:] or side.steps, side.result.after
+    result, warm, last = side.result, side.warm, side.result.after
     figures = not _is_stand_in(side)
     return Row(
         run=side.label, strategy=str(_at(side.spec, "train.strategy")), engine=result.engine, ranks=result.world_size,
@@ -166,7 +173,7 @@ def _row(side: Side, tokens: int, time_s: float | None) -> Row:
         exact_match=last.exact_match if last else None,
         loss_at_tokens=loss_until(side.steps, tokens, lambda s: s.tokens),
         loss_at_time=loss_until(side.steps, time_s, lambda s: s.step_time_s) if time_s is not None and figures else None,
-        energy_j_per_token=_energy_j_per_token(side, warm) if figures else None,
+        energy_j_per_token=_energy(side)[0] if figures else None,
         cost_usd=_cost_usd(side) if figures else None,
     )  # fmt: skip
 
@@ -195,7 +202,8 @@ def _notes(sides: Sequence[Side]) -> list[str]:
         notes.append(f"{CPU_BACKEND} is Unsloth's stand-in for tests: its speed, memory and cost are not Unsloth's and are left out.")
     if len({_at(s.spec, "train.seed") for s in sides}) > 1:
         notes.append("The runs' seeds differ.")
-    return notes
+    unknown = [(side.label, _energy(side)[1]) for side in sides if not _is_stand_in(side)]
+    return notes + [f"{label}: energy per token isn't known, as {why}." for label, why in unknown if why]
 
 
 def _cost_usd(side: Side) -> float | None:
@@ -207,12 +215,8 @@ def _cost_usd(side: Side) -> float | None:
     return usd_per_h * _nodes(side) * side.duration_s / 3600
 
 
-def _energy_j_per_token(side: Side, steps: Sequence[StepRecord]) -> float | None:
-    """Of a run that went on after a stop, without the steps in which it stopped."""
-    steps = [s for s in steps if not side.meter.parted(s.end_s - s.step_time_s, s.end_s)]
-    taken = [side.meter.joules(s.end_s - s.step_time_s, s.end_s) for s in steps]
-    known = [found[0] for found in taken if found is not None]
-    return sum(known) / sum(s.tokens for s in steps) if known and len(known) == len(taken) and _nodes(side) == 1 else None
+def _energy(side: Side) -> tuple[float | None, str | None]:
+    return per_token(side.label, side.meters, _nodes(side), side.warm)
 
 
 def _nodes(side: Side) -> int:

@@ -8,33 +8,14 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
+from ncdemo.spec.attempts import Attempts
 from ncdemo.spec.result import GpuSample, Sample
 
 LONGEST_GAP_S = 5.0
 """Between two samples: over a longer one the power isn't known, nor the counter at a moment within it."""
 Source = Literal["counter", "power"]
-
-
-class Attempts:
-    """Tells which attempt at a run took a sample, of samples in their order.
-
-    The run's clock leaves out the pause between two attempts, a device's counters don't, and another machine has others: no
-    difference between samples of two attempts means anything.
-    """
-
-    def __init__(self) -> None:
-        self._number, self._tick, self._any = 0, -1, False
-
-    def of(self, tick: Any, scheduling: Any) -> int:
-        """Return 0 for the first, by the next sample's Sample.tick and Sample.scheduling: a sampler counts from 0, and begins with the latter."""
-        if type(tick) is int:  # else one more at its end, or of an older version
-            if tick <= self._tick or (scheduling and self._any):
-                self._number += 1
-            self._tick = tick
-        self._any = True
-        return self._number
 
 
 class Meter:
@@ -73,6 +54,11 @@ class Meter:
             readings.append((sample.time_s, _sum([gpu.power_w for gpu in sample.gpus]), _sum([gpu.energy_j for gpu in sample.gpus])))
             attempts.append(attempt)
         return cls(readings, attempts)
+
+    @property
+    def measured(self) -> bool:
+        """Whether any reading says power or energy."""
+        return bool(self._counter) or any(watts is not None for _, watts in self._power)
 
     def resolves(self, start_s: float, end_s: float) -> bool:
         """Say whether a stretch is at least as long as the gaps between samples that it begins and ends in.

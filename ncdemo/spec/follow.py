@@ -13,6 +13,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from ncdemo.spec.attempts import is_first
 from ncdemo.spec.base import SpecError
 from ncdemo.spec.gpu_errors import GpuErrors
 from ncdemo.spec.ledger import CELLS_FILE
@@ -74,7 +75,7 @@ def last_sample(path: Path) -> dict[str, Any] | None:
             gpus = _gpus(newest.get("gpus"), sample.get("gpus"))
             newest |= {name: sample.get(name) for name, value in newest.items() if value is None}
             newest |= {"gpus": gpus} if gpus else {}
-        first = sample.get("tick") == 0  # what comes before is of another attempt, maybe on another machine
+        first = is_first(sample.get("tick"), sample.get("scheduling"))  # what comes before is of another attempt, maybe on another machine
     return newest
 
 

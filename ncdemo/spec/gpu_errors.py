@@ -6,6 +6,8 @@ errors = GpuErrors(); errors.take(sample); errors.xids, errors.ecc
 import re
 from typing import Any
 
+from ncdemo.spec.attempts import Attempts
+
 SLOWDOWNS = {
     "power_cap": "power cap",
     "hw_slowdown": "hardware",
@@ -34,11 +36,13 @@ class GpuErrors:
         """GPU -> uncorrected memory errors that came while the run sampled it; a GPU that counts none of them is absent."""
         self._last: dict[int, int] = {}
         self._counts: list[bytes] = []
+        self._attempts, self._attempt = Attempts(), 0
 
     def forget(self) -> None:
         """Begin to count again: the file has begun again."""
         for known in (self.xids, self.ecc, self._last, self._counts):
             known.clear()
+        self._attempts, self._attempt = Attempts(), 0
 
     def tells(self, line: bytes) -> bool:
         """Say whether a sample has an XID, is an attempt's first, or has other ECC counts than the one before."""
@@ -52,9 +56,11 @@ class GpuErrors:
         return True
 
     def take(self, sample: dict[str, Any]) -> None:
-        if sample.get("scheduling"):
+        attempt = self._attempts.of(sample.get("tick"), sample.get("scheduling"))
+        if attempt != self._attempt:
             self.xids.clear()
             self._last.clear()  # another machine, or a driver that was loaded again
+            self._attempt = attempt
         for gpu in sample.get("gpus") or ():
             index = gpu["index"]
             for xid in gpu.get("xids") or ():

@@ -8,9 +8,13 @@
    For a GPU: utilization, memory_used, power_mw, energy_mj, temperature_c, sm_mhz, memory_mhz, reasons, older_reasons, pcie_tx_kb,
    pcie_rx_kb, nvlink_tx_kib, nvlink_rx_kib, ecc_corrected, ecc_uncorrected; process:PID (bytes); xid (an event, once);
    gpu (!code: every question about it; 0: it is back); hang_s (each question takes so long).
-   For the library the GPU is "-": count, init.
+   For the library the GPU is "-": count, init, init_s (how long nvmlInit takes).
+   loaded: a GPU was reset, or with "-" the driver loaded anew, and a session that began before knows nothing of it (code 15); library:
+   another driver's library lies in this one's place, and this one, until it is loaded anew, starts no session (code 18). A session
+   counts the GPUs that answer when it begins, and keeps the trace open as NVML does the driver.
    Types and layouts are those that nvidia-ml-py declares. */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,10 +22,11 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { OK = 0, INVALID = 2, UNSUPPORTED = 3, SMALL = 7, TIMEOUT = 10, XID_EVENT = 8, UNSIGNED_LONG_LONG = 3, MOST = 100000 };
+enum { OK = 0, NO_SESSION = 1, INVALID = 2, UNSUPPORTED = 3, NOT_FOUND = 6, SMALL = 7, TIMEOUT = 10, LOST = 15, MISMATCH = 18, XID_EVENT = 8, UNSIGNED_LONG_LONG = 3, MOST = 100000 };
 
 typedef struct { double at; int gpu; char field[32]; int error; unsigned long long value; int told; } Line;
 typedef struct { int index; int watched; } Device;
+typedef struct { char legacy[16]; unsigned domain, bus, device, id, subsystem; char bus_id[32]; } Pci;
 typedef struct { unsigned gpu, memory; } Utilization;
 typedef struct { unsigned long long total, free, used; } Memory;
 typedef struct { unsigned pid; unsigned long long bytes; unsigned instance, compute; } Process;
@@ -31,7 +36,8 @@ typedef struct { uint32_t field, scope; int64_t at_us, latency_us; unsigned type
 static Line *lines;
 static int count;
 static Device devices[64];
-static double zero;
+static int order[64], sessions, opened;
+static double zero, loaded, began;
 
 static double now(void) {
     struct timespec t;
@@ -47,7 +53,18 @@ static Line *find(int gpu, const char *field) {
     return found;
 }
 
+static int begun_after(int gpu, const char *field, double since) {
+    Line *found = find(gpu, field);
+    return found && found->at > since;
+}
+
+static int stale(int gpu) {
+    if (!sessions) return NO_SESSION;
+    return begun_after(-1, "loaded", began) || begun_after(gpu, "loaded", began) ? LOST : OK;
+}
+
 static int answer(int gpu, const char *field, unsigned long long *value) {
+    if (stale(gpu)) return stale(gpu);
     Line *found = find(gpu, "hang_s");
     if (found && found->value) sleep(found->value);
     found = find(gpu, "gpu");
@@ -65,11 +82,12 @@ static int answer32(Device *d, const char *field, unsigned *value) {
     return error;
 }
 
-int nvmlInitWithFlags(unsigned flags) {
-    char text[256], gpu[16], value[32];
-    const char *path = getenv("FAKE_NVML_TRACE");
+static int load(const char *path) {
+    char text[256], gpu[16], value[32], *before = getenv("FAKE_NVML_ZERO");
     FILE *file = path ? fopen(path, "r") : NULL;
     if (!file) return INVALID;
+    zero = before ? atof(before) : now();
+    loaded = now() - zero;
     lines = calloc(MOST, sizeof *lines);
     for (count = 0; count < MOST && fgets(text, sizeof text, file);) {
         Line *l = &lines[count];
@@ -77,16 +95,38 @@ int nvmlInitWithFlags(unsigned flags) {
         if (sscanf(text, "%lf %15s %31s %31s", &l->at, gpu, l->field, value) != 4) return INVALID;
         l->gpu = gpu[0] == '-' ? -1 : atoi(gpu);
         if (value[0] == '!') l->error = atoi(value + 1); else l->value = strtoull(value, NULL, 10);
+        l->told = l->at < loaded;
         count++;
     }
     fclose(file);
-    zero = now();
-    for (int i = 0; i < 64; i++) devices[i].index = i;
-    Line *init = find(-1, "init");
-    return init ? init->error : OK;
+    snprintf(text, sizeof text, "%.9f", zero);
+    return setenv("FAKE_NVML_ZERO", text, 1) ? INVALID : OK;
+}
+
+int nvmlInitWithFlags(unsigned flags) {
+    const char *path = getenv("FAKE_NVML_TRACE");
+    if (!lines && load(path)) return INVALID;
+    Line *init = find(-1, "init_s");
+    if (init && init->value) sleep(init->value);
+    init = find(-1, "init");
+    if (init && init->error) return init->error;
+    if (begun_after(-1, "library", loaded)) return MISMATCH;
+    if (sessions++) return OK;
+    began = now() - zero;
+    opened = open(path, O_RDONLY);
+    for (int i = 0, n = 0; i < 64; i++) {
+        Line *gone = find(i, "gpu");
+        devices[i] = (Device){.index = i};
+        if (!gone || !gone->error) order[n++] = i;
+    }
+    return OK;
 }
 int nvmlSystemGetDriverVersion(char *text, unsigned length) { return snprintf(text, length, "fake") < 0; }
-int nvmlShutdown(void) { return OK; }
+int nvmlShutdown(void) {
+    if (!sessions) return NO_SESSION;
+    if (!--sessions) close(opened);
+    return OK;
+}
 const char *nvmlErrorString(int error) { return "an error of the fake NVML"; }
 
 int nvmlDeviceGetCount_v2(unsigned *n) {
@@ -95,11 +135,18 @@ int nvmlDeviceGetCount_v2(unsigned *n) {
     *n = wide;
     return error;
 }
-int nvmlDeviceGetHandleByIndex_v2(unsigned index, Device **device) {
+static int handle(unsigned index, Device **device) {
+    if (index >= 64) return NOT_FOUND;
     Line *gone = find(index, "gpu");
     *device = &devices[index];
-    return gone ? gone->error : OK;
+    return stale(index) ? stale(index) : gone ? gone->error : OK;
 }
+int nvmlDeviceGetHandleByIndex_v2(unsigned index, Device **device) { return handle(order[index], device); }
+int nvmlDeviceGetHandleByPciBusId_v2(const char *place, Device **device) {
+    unsigned bus = 0;
+    return sscanf(place, "00000000:%x:00.0", &bus) == 1 ? handle(bus, device) : NOT_FOUND;
+}
+int nvmlDeviceGetPciInfo_v3(Device *d, Pci *pci) { return snprintf(pci->bus_id, sizeof pci->bus_id, "00000000:%02X:00.0", d->index) < 0; }
 int nvmlDeviceGetUtilizationRates(Device *d, Utilization *u) { return answer32(d, "utilization", &u->gpu); }
 int nvmlDeviceGetMemoryInfo(Device *d, Memory *m) { return answer(d->index, "memory_used", &m->used); }
 int nvmlDeviceGetPowerUsage(Device *d, unsigned *mw) { return answer32(d, "power_mw", mw); }

@@ -9,7 +9,7 @@ from pathlib import Path
 import pynvml
 
 from ncdemo.spec.result import GpuProcess, GpuSample
-from workloads.metrics import environment, gpu
+from workloads.metrics import environment, gpu, session
 from workloads.metrics import gpus as module
 from workloads.metrics.sampler import Sampler
 
@@ -26,7 +26,7 @@ def taken(path, until, samples, seconds=1.0, hz=20):
 
 
 def test_every_name_asked_of_nvml_is_in_the_real_module():
-    source = "".join(Path(part.__file__).read_text() for part in (module, gpu, environment))
+    source = "".join(Path(part.__file__).read_text() for part in (module, gpu, session, environment))
     names = set(re.findall(r"\bNVML_\w+|\bNVMLError\b|\bnvml[A-Z]\w+", source)) - {"nvmlReturn"}
     assert len(names) > 30
     assert not [name for name in names if not hasattr(pynvml, name)]

@@ -1,6 +1,7 @@
 """What a report says of GPUs that were slowed down, reported errors or were too busy to answer."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from ncdemo.report.lines import records
 from ncdemo.report.read import read_run
 from ncdemo.report.sample_rows import row_lines
 from ncdemo.report.samples import to_telemetry
+from ncdemo.report.telemetry_plots import telemetry_plot
 
 HEALTHY = {"index": 0, "power_w": 380.0, "throttle_reasons": ["power_cap"], "xids": [], "ecc_corrected": 7, "ecc_uncorrected": 0}
 
@@ -73,6 +75,38 @@ def test_faults_of_other_nodes_are_told_by_node(train_run, tmp_path):
     assert "Node 1: GPU 0 reported XID 79 at 4 s." in page
     assert "Node 2" not in page
     assert "XID 13" not in page
+
+
+def test_gpus_of_other_nodes_are_drawn_by_node(train_run, tmp_path):
+    run = train_run("tune", gpus=1)
+    alone = write_report([run], tmp_path / "alone.html").read_text()
+    assert "GPU power (W)" in alone
+    assert ", node" not in alone
+    train_run("tune-node1", gpus=2)
+    page = write_report([run], tmp_path / "both.html").read_text()
+    (shown,) = re.findall(r'aria-label="Time line of tune: ([^"]*)"', page)[:1]
+    panels = shown.split(", ")
+    first = panels.index("GPU power (W)")
+    assert panels[first : first + 4] == ["GPU power (W)", "node 0", "GPU power (W)", "node 1"]
+    assert panels[-1] == "node 0", "the rest of the machine is the first node's"
+    assert re.search(r"\d+ samples of node 0", page)
+
+
+def test_an_xid_is_drawn_where_its_node_is(train_run):
+    run = train_run("tune", gpus=1)
+    other = train_run("tune-node1", gpus=1)
+    lines = [json.loads(line) for line in (other / "samples.jsonl").read_text().splitlines()]
+    lines[20]["gpus"][0]["xids"] = [79]
+    (other / "samples.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    plot = telemetry_plot(read_run(run), {})
+    assert "Dashed: an XID." in plot.caption
+    for drawing in (plot.svg, plot.narrow):
+        text = drawing[drawing.index("</title>") :]
+        before, named, after = text.partition("XID 79")
+        assert named
+        assert "XID 79" not in after, "named in the first panel of its node alone"
+        assert "GPU utilisation (%), node 0" in before
+        assert "GPU memory (GiB), node 0" in after
 
 
 def test_the_page_shows_them_and_only_them(train_run, tmp_path):

@@ -1,6 +1,7 @@
 """`ncdemo train compare`: figures by hand, and what is refused."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -63,16 +64,47 @@ def test_figures_of_two_runs(train_run) -> None:
     assert "seeds differ" in text
 
 
-def test_energy_is_that_of_the_steps_and_of_one_node_alone(train_run) -> None:
-    run = train_run("node", gpus=2)
-    (two_nodes,) = compare([read_side(run)]).rows
-    assert two_nodes.energy_j_per_token is None, "only this node's GPUs were sampled"
-    (row,) = compare([read_side(rewrite(run, "processes: 1", "processes: 2"))]).rows
-    lines = (run / "samples.jsonl").read_text().splitlines()
-    power = [sum(gpu["power_w"] for gpu in json.loads(line)["gpus"]) for line in lines]
-    warm = read_side(run).steps[1:]
-    seconds, tokens = sum(s.step_time_s for s in warm), sum(s.tokens for s in warm)
-    assert row.energy_j_per_token == pytest.approx(seconds * sum(power[20:]) / len(power[20:]) / tokens, rel=0.03)
+def joules_by_hand(run: Path) -> float:
+    """The samples are two a second, of which the first 20 are before the second step."""
+    power = [sum(gpu["power_w"] for gpu in json.loads(line)["gpus"]) for line in (run / "samples.jsonl").read_text().splitlines()]
+    return sum(s.step_time_s for s in read_side(run).warm) * sum(power[20:]) / len(power[20:])
+
+
+def test_energy_is_that_of_the_steps(train_run) -> None:
+    run = rewrite(train_run("node", gpus=2), "processes: 1", "processes: 2")
+    found = compare([read_side(run)])
+    assert found.rows[0].energy_j_per_token == pytest.approx(joules_by_hand(run) / sum(s.tokens for s in read_side(run).warm), rel=0.03)
+    assert "energy" not in " ".join(found.notes)
+
+
+def test_energy_is_the_sum_over_the_nodes(train_run) -> None:
+    run = train_run("first", gpus=2)
+    other, stray = train_run("first-node1", seed=7, gpus=1), train_run("first-node2", gpus=1)
+    (row,) = compare([read_side(run)]).rows
+    joules = joules_by_hand(run) + joules_by_hand(other)
+    assert row.energy_j_per_token == pytest.approx(joules / sum(s.tokens for s in read_side(run).warm), rel=0.03)
+    assert stray.exists(), "of an earlier attempt with more nodes"
+
+
+def test_energy_of_several_nodes_is_none_where_one_is_not_known(train_run) -> None:
+    run = train_run("first", gpus=2)
+    found = compare([read_side(run)])
+    assert found.rows[0].energy_j_per_token is None
+    why = "first: energy per token isn't known, as node 1 has no samples here: put its folder, first-node1, beside first."
+    assert found.notes[-1] == why
+    assert why in table(found)
+    other = train_run("first-node1", gpus=1)
+    lines = (other / "samples.jsonl").read_text().splitlines()
+    (other / "samples.jsonl").write_text("".join(f"{line}\n" for line in lines[: len(lines) // 2]))
+    found = compare([read_side(run)])
+    assert found.rows[0].energy_j_per_token is None
+    assert re.fullmatch(r"first: energy .*, as the power of node 1 isn't known from \d+\.\d to \d+\.\d s\.", found.notes[-1])
+
+
+def test_without_a_gpu_nothing_is_said_of_energy(train_run) -> None:
+    found = compare([read_side(train_run("cpu"))])
+    assert found.rows[0].energy_j_per_token is None
+    assert "energy" not in " ".join(found.notes)
 
 
 def test_energy_of_a_run_that_went_on_elsewhere_is_without_the_step_in_which_it_stopped(train_run) -> None:

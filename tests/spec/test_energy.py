@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from ncdemo.spec.energy import Attempts, Meter
+from ncdemo.spec.energy import Meter
 
 
 def test_power_is_integrated_over_the_window_alone() -> None:
@@ -91,18 +91,3 @@ def test_a_driver_loaded_anew_costs_only_its_own_attempt_the_counter() -> None:
     meter = Meter([(0.0, 10.0, 900.0), (1.0, 10.0, 3.0), (2.0, 10.0, 13.0), (3.0, 10.0, 500.0), (4.0, 10.0, 510.0)], [0, 0, 0, 1, 1])
     assert meter.joules(0.5, 1.5) == (pytest.approx(10.0), "power")
     assert meter.joules(3.2, 3.7) == (pytest.approx(5.0), "counter")
-
-
-@pytest.mark.parametrize(
-    ("samples", "attempts"),
-    [
-        ([(0, "nice"), (1, None), (3, None), (None, None)], [0, 0, 0, 0]),
-        ([(0, "nice"), (1, None), (None, None), (0, "nice"), (1, None)], [0, 0, 0, 1, 1]),
-        ([(0, "nice"), (0, "nice"), (2, None), (1, None)], [0, 1, 1, 2]),
-        ([(None, None), (None, None), (0, "nice")], [0, 0, 1]),
-    ],
-    ids=["one", "two", "their first samples alone, or lost", "an older version's first"],
-)
-def test_attempts_are_told_apart_by_their_samplers(samples: list, attempts: list[int]) -> None:
-    number = Attempts()
-    assert [number.of(tick, scheduling) for tick, scheduling in samples] == attempts

@@ -92,6 +92,8 @@ def test_the_first_sample_of_an_attempt_takes_nothing_from_the_attempt_before(tm
     assert last_sample(path) == {"time_s": 10.0, "tick": 0, "cpu_pct": None, "gpus": [gpu(power_w=90.0)]}
     write(path, {"time_s": 10.5, "tick": 1, "cpu_pct": 7.0, "gpus": [gpu()]})
     assert last_sample(path)["gpus"] == [gpu(power_w=90.0)]
+    write(path, {"time_s": 10.6, "tick": 3, "scheduling": "niceness 0", "cpu_pct": None, "gpus": [gpu()]})
+    assert last_sample(path)["cpu_pct"] is None, "another attempt's, whose first ticks were lost"
 
 
 def test_xids_are_counted_once_each(tmp_path):

@@ -7,7 +7,7 @@ Units and limits: NVML API Reference, https://docs.nvidia.com/deploy/nvml-api/ (
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 RETRY_S = 10.0
@@ -43,20 +43,35 @@ def row(index: int, error: str | None = None, **fields: Any) -> dict[str, Any]:
     return {"index": index, "error": error, **{name: fields.get(name) for name in NAMES}, "xids": None}
 
 
+def bus_id(nvml: Any, index: int) -> str | None:
+    """Return where a GPU is on the PCI bus; None when it doesn't say."""
+    try:
+        found = nvml.nvmlDeviceGetPciInfo(nvml.nvmlDeviceGetHandleByIndex(index)).busId
+    except Exception:  # lost from the start, or a slice of a GPU that has none
+        return None
+    return found.decode() if isinstance(found, bytes) else str(found)
+
+
 class Gpu:
     """After a failure: error in every reading, asked again every RETRY_S."""
 
-    def __init__(self, nvml: Any, index: int) -> None:
-        self._nvml, self._index = nvml, index
+    def __init__(self, nvml: Any, index: int, bus_id: str | None = None) -> None:
+        """`bus_id`: its place on the PCI bus, by which it is found if that is known."""
+        self._nvml, self.index, self._bus_id = nvml, index, bus_id
         self._handle: Any = None
         self._error: str | None = None
         self._failed_s = 0.0
         self._lacking: set[str] = set()
 
+    def handle(self) -> Any:
+        """Return a new handle. Raise what NVML does when the GPU is lost."""
+        nvml, place = self._nvml, self._bus_id
+        return nvml.nvmlDeviceGetHandleByPciBusId(place) if place else nvml.nvmlDeviceGetHandleByIndex(self.index)
+
     def read(self) -> dict[str, Any]:
         """Return what NVML answers at once; a reading takes well under a millisecond."""
         fields = self._read(self._fields)
-        return row(self._index, error=self._error, **fields)
+        return row(self.index, error=self._error, **fields)
 
     def read_slow(self) -> dict[str, Any]:
         """Return what is too slow for every tick: NVML watches the PCI bus for 20 ms per direction. Of a failed GPU, nothing."""
@@ -66,7 +81,7 @@ class Gpu:
         if self._error is not None and time.perf_counter() - self._failed_s < RETRY_S:
             return {}
         try:
-            self._handle = self._handle or self._nvml.nvmlDeviceGetHandleByIndex(self._index)
+            self._handle = self._handle or self.handle()
             found = fields()
         except Exception as error:  # whatever NVML does must not end the other readings
             self._handle, self._error, self._failed_s = None, str(error) or type(error).__name__, time.perf_counter()
@@ -152,7 +167,7 @@ class Events:
     MOST = 64
     """Taken at once: a GPU that fails in a loop must not keep the others waiting."""
 
-    def __init__(self, nvml: Any, count: int) -> None:
+    def __init__(self, nvml: Any, gpus: Sequence[Gpu]) -> None:
         self._nvml = nvml
         self._index: dict[int, int] = {}
         self._kept: dict[int, list[int]] = {}
@@ -160,11 +175,11 @@ class Events:
             self._set = nvml.nvmlEventSetCreate()
         except Exception:  # NVML's own or ctypes'; without a set no GPU has events
             return
-        for index in range(count):
+        for gpu in gpus:
             try:
-                handle = nvml.nvmlDeviceGetHandleByIndex(index)
+                handle = gpu.handle()
                 nvml.nvmlDeviceRegisterEvents(handle, nvml.nvmlEventTypeXidCriticalError, self._set)
-                self._index[_address(handle)] = index
+                self._index[_address(handle)] = gpu.index
             except Exception:  # not supported here, e.g. in a virtual machine's slice of a GPU; its XIDs are None
                 continue
 

@@ -13,7 +13,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from workloads.metrics.gpu import Events, Gpu, row
+from workloads.metrics.gpu import row
+from workloads.metrics.session import Session
 
 WAIT_S = 0.3
 """A reading takes milliseconds; what takes longer is reported as not answering, and the other readings go on."""
@@ -74,38 +75,42 @@ class Gpus:
         return pynvml
 
     def _serve(self, nvml: Any) -> None:
-        try:
-            nvml.nvmlInit()
-            self._count = nvml.nvmlDeviceGetCount()
-        except Exception as error:  # NVML's own, or ctypes' with a broken library: either way there is nothing to read
-            if getattr(error, "value", None) not in (nvml.NVML_ERROR_LIBRARY_NOT_FOUND, nvml.NVML_ERROR_DRIVER_NOT_LOADED):
-                self._say(f"GPUs are not measured: NVML does not start ({error}); compare `nvidia-smi`")
-        if not self._count:
+        session = self._start(nvml)
+        if session is None:
             self._absent = True
             while True:
                 self._asked.get().given = []
-        gpus, events = [Gpu(nvml, index) for index in range(self._count)], Events(nvml, self._count)
-        threading.Thread(target=self._serve_slow, args=(nvml,), name="gpus, slow fields", daemon=True).start()
+        threading.Thread(target=self._serve_slow, args=(session,), name="gpus, slow fields", daemon=True).start()
         while True:
             answer = self._asked.get()
             try:
                 slow = self._slow.get_nowait()
             except queue.Empty:
                 slow = {}
-            rows, xids = [gpu.read() for gpu in gpus], events.new()
+            rows = session.read()
             for found in rows:
-                found["xids"] = xids.get(found["index"])
                 if found["error"] is None:
                     found |= slow.get(found["index"], {})
             if answer.given is None:
                 answer.given = rows
-            else:  # dropped: what happens once goes to the next sample
-                events.keep(xids)
+            else:
+                session.keep(rows)
             self._owed = None
 
-    def _serve_slow(self, nvml: Any) -> None:
-        gpus = [Gpu(nvml, index) for index in range(self._count)]
+    def _start(self, nvml: Any) -> Session | None:
+        """Return None where there is nothing to read."""
+        try:
+            session = Session(nvml, self._say)
+        except Exception as error:  # NVML's own, or ctypes' with a broken library
+            if getattr(error, "value", None) not in (nvml.NVML_ERROR_LIBRARY_NOT_FOUND, nvml.NVML_ERROR_DRIVER_NOT_LOADED):
+                self._say(f"GPUs are not measured: NVML does not start ({error}); compare `nvidia-smi`")
+            return None
+        self._count = session.count
+        return session if session.count else None
+
+    def _serve_slow(self, session: Session) -> None:
         while True:
             began_s = time.perf_counter()
-            self._slow.put({index: gpu.read_slow() for index, gpu in enumerate(gpus)})
+            session.tend()
+            self._slow.put(session.read_slow())
             time.sleep(max(0.0, self._slow_s - (time.perf_counter() - began_s)))

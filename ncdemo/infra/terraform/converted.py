@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from ncdemo.infra.stand_in import SUBSCRIPTION, StandIn
-from ncdemo.infra.terraform.azurerm import KINDS, Convert, Kind
+from ncdemo.infra.terraform.azurerm import KINDS
+from ncdemo.infra.terraform.azurerm.kind import Convert, Kind
 from ncdemo.infra.terraform.configuration import Made
 from ncdemo.infra.terraform.normal import Resource, flat
 from ncdemo.spec.base import SpecError
@@ -17,7 +18,7 @@ def resources(made: list[Made]) -> list[Resource]:
 
 def kind_of(type_: str) -> Kind:
     if type_ not in KINDS:
-        raise SpecError(f"terraform: {type_} isn't in the table of what Azure calls it; add it to azurerm.py")
+        raise SpecError(f"terraform: {type_} isn't in the table of what Azure calls it; add it to ncdemo/infra/terraform/azurerm")
     return KINDS[type_]
 
 

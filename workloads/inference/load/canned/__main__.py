@@ -9,8 +9,9 @@ import sys
 from contextlib import ExitStack
 
 from ncdemo.spec.base import SpecError
+from workloads.inference.load.canned.answers import Config
 from workloads.inference.load.canned.faults import FAULTS, parse
-from workloads.inference.load.canned.server import Config, Server
+from workloads.inference.load.canned.server import Server
 from workloads.inference.load.connection import allow_many
 
 

@@ -9,12 +9,11 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
-from typing import Any, TextIO
+from dataclasses import dataclass, field
+from typing import Any
 
-from ncdemo import __version__
 from workloads.inference.load.canned import reply
-from workloads.inference.load.canned.faults import drawn
+from workloads.inference.load.canned.answers import Answers, Config, Served
 from workloads.inference.load.timer import Timer
 
 SO_TIMESTAMPNS = 35  # <asm-generic/socket.h>; Python has no name for it
@@ -29,32 +28,6 @@ def _arrived_ns(extra: list[tuple[int, int, bytes]]) -> int:
             seconds, nanoseconds = stamp
             return now - max(0, time.time_ns() - seconds * 1_000_000_000 - nanoseconds)
     return now
-
-
-@dataclass(frozen=True)
-class Config:
-    """How the server answers. No ttft_ms, itl_ms and capacity_tps: as fast as it can, one event of each stream in turn."""
-
-    host: str = "127.0.0.1"
-    port: int = 0
-    ttft_ms: float = 0.0
-    itl_ms: float = 0.0
-    capacity_tps: float | None = None
-    """Tokens per second that all streams share, in turn."""
-    burst: int = 1
-    always_usage: bool = False
-    model: str = "canned"
-    max_model_len: int | None = None
-    own_length: int | None = None
-    strict: bool = False
-    chat_only: bool = False
-    key: str | None = None
-    chances: dict[str, float] = field(default_factory=dict)
-    seed: int = 0
-    stall_at_s: float | None = None
-    stall_s: float = 0.0
-    exit_at: int | None = None
-    log: TextIO | None = None
 
 
 @dataclass(eq=False)
@@ -85,7 +58,8 @@ class Server:
         self._eager: dict[Connection, None] = {}
         self._sharing: deque[Connection] = deque()
         self._turn_ns = 0
-        self._accepted = self._requests = self._prompt_tokens = self._output_tokens = 0
+        self._accepted = self._output_tokens = 0
+        self._answers = Answers(config, self._served)
         self._stall_ns: int | None = None
 
     def serve(self) -> None:
@@ -151,73 +125,29 @@ class Server:
         self._request(connection, lines[0].split(), headers, rest[:length])
 
     def _request(self, connection: Connection, line: list[str], headers: dict[str, str], body: bytes) -> None:
-        method, path = line[0], line[1].partition("?")[0]
-        if self.config.key and (given := headers.get("authorization", "")) != f"Bearer {self.config.key}":
-            self._send(connection, reply.response(401, {"error": {"message": f"Incorrect API key provided: {given}"}}))
-        elif method == "POST" and path.endswith("/completions") and (not self.config.chat_only or "chat" in path):
-            self._generate(connection, path, headers, body)
-        elif path in ("/health", "/reset_prefix_cache", "/flush_cache", "/ping"):
-            self._send(connection, reply.response(200, {}))
-        elif path == "/version":
-            self._send(connection, reply.response(200, {"version": f"canned {__version__}"}))
-        elif path == "/v1/models":
-            model = {"id": self.config.model, "object": "model", "owned_by": "canned", "max_model_len": self.config.max_model_len}
-            self._send(connection, reply.response(200, {"object": "list", "data": [model]}))
-        elif path == "/metrics":
-            counters = {
-                "connections": self._accepted,
-                "requests": self._requests,
-                "prompt_tokens": self._prompt_tokens,
-                "generation_tokens": self._output_tokens,
-            }
-            text = "".join(f"# TYPE canned:{name}_total counter\ncanned:{name}_total {value}\n" for name, value in counters.items())
-            running = sum(one.script is not None for one in self._connections.values())
-            text += f"# TYPE canned:requests_running gauge\ncanned:requests_running {running}\n"
-            self._send(connection, reply.response(200, text.encode(), "text/plain; version=0.0.4"))
-        else:
-            self._send(connection, reply.response(404, {"error": {"message": f"no such path: {method} {path}"}}))
-
-    def _generate(self, connection: Connection, path: str, headers: dict[str, str], body: bytes) -> None:
-        config, ordinal = self.config, self._requests
-        self._requests += 1
-        if config.stall_at_s is not None and ordinal == 0:
-            self._stall_ns = connection.received_ns + round(config.stall_at_s * 1e9)
-        if config.exit_at is not None and self._requests > config.exit_at:
-            raise SystemExit(9)
-        try:
-            asked = json.loads(body)
-            want = reply.ask(path, asked)
-        except (ValueError, TypeError, AttributeError):
-            self._send(connection, reply.response(400, {"error": {"message": "the body is not a JSON request"}}))
+        answer = self._answers.to(line, headers, body)
+        if answer.ordinal == 0 and self.config.stall_at_s is not None:
+            self._stall_ns = connection.received_ns + round(self.config.stall_at_s * 1e9)
+        if answer.about is None:
+            self._send(connection, answer.data)
             return
-        if config.strict and (unknown := reply.NOT_OPENAI & asked.keys()):
-            message = f"Unrecognized request argument supplied: {', '.join(sorted(unknown))}"
-            self._send(connection, reply.response(400, {"error": {"message": message, "type": "invalid_request_error"}}))
-            return
-        want = want if config.own_length is None else replace(want, tokens=min(want.tokens, config.own_length))
-        fault = asked.get("canned_fault") or headers.get("x-canned-fault") or drawn(config.chances, config.seed, ordinal)
-        connection.about = {"ordinal": ordinal, "request_id": headers.get("x-request-id"), "fault": fault}
-        connection.send_ns, connection.position, connection.script = [], 0, None
-        self._prompt_tokens += want.prompt_tokens
-        if config.max_model_len is not None and want.prompt_tokens + want.tokens > config.max_model_len:
-            message = f"maximum context length is {config.max_model_len} tokens; asked for {want.prompt_tokens} + {want.tokens}"
-            self._answer(connection, reply.response(400, {"error": {"message": message, "type": "BadRequestError", "code": 400}}))
-        elif fault and fault.startswith("http_"):
-            status = int(fault[5:])
-            self._answer(connection, reply.response(status, {"error": {"message": f"canned {status}", "code": status}}))
-        elif fault == "close_early":
-            self._log(connection)
-            self._close(connection)
-        elif fault == "hang":
-            self._log(connection)
-        elif not want.stream:
-            self._output_tokens += want.tokens
-            self._answer(connection, reply.response(200, reply.whole(want)))
-        else:
-            connection.script = reply.script(want, fault, config.burst, config.always_usage)
-            if connection.script.early:
-                self._send(connection, connection.script.early)
+        connection.about, connection.send_ns, connection.position, connection.script = answer.about, [], 0, answer.script
+        self._output_tokens += answer.tokens
+        if answer.script is not None:
+            if answer.script.early:
+                self._send(connection, answer.script.early)
             self._schedule(connection)
+            return
+        if answer.data:
+            connection.send_ns.append(time.perf_counter_ns())
+            self._send(connection, answer.data)
+        self._log(connection)
+        if answer.closes:
+            self._close(connection)
+
+    def _served(self) -> Served:
+        running = sum(one.script is not None for one in self._connections.values())
+        return Served(self._accepted, self._output_tokens, running)
 
     def _schedule(self, connection: Connection) -> None:
         config = self.config
@@ -263,11 +193,6 @@ class Server:
         connection.script = None
         if script.closes:
             self._close(connection)
-
-    def _answer(self, connection: Connection, data: bytes) -> None:
-        connection.send_ns.append(time.perf_counter_ns())
-        self._send(connection, data)
-        self._log(connection)
 
     def _send(self, connection: Connection, data: bytes) -> None:
         if connection.unsent:
