@@ -106,3 +106,25 @@ def test_a_driver_loaded_anew_costs_only_its_own_attempt_the_counter() -> None:
 def test_attempts_are_told_apart_by_their_samplers(samples: list, attempts: list[int]) -> None:
     number = Attempts()
     assert [number.of(tick, scheduling) for tick, scheduling in samples] == attempts
+
+
+@pytest.mark.parametrize(
+    ("odd", "known"),
+    [
+        ({}, 100.0),
+        ({"cpu_pct": "5"}, 100.0),
+        ({"cpu_pct": "much"}, None),
+        ({"unknown": 1}, None),
+        ({"gpus": None}, None),
+        ({"gpus": [{"index": 0, "power_w": "100"}]}, 100.0),
+        ({"gpus": [{"index": 0, "power_w": 100, "processes": [{"pid": 1.5}]}]}, None),
+        ({"gpus": [{"index": 0, "power_w": 100, "processes": [{"pid": 1}], "xids": [], "throttle_reasons": ["power_cap"]}]}, 100.0),
+        ({"gpus": [{"index": 0}]}, None),
+    ],
+)
+def test_a_sample_is_read_as_its_model_has_it(odd: dict, known: float | None, tmp_path: Path) -> None:
+    """What is quick must not take what the model refuses, nor refuse what it takes."""
+    lines = [{"time_s": at_s, "gpus": [{"index": 0, "power_w": 100.0}]} | (odd if at_s == 4.0 else {}) for at_s in (0.0, 4.0, 8.0)]
+    path = tmp_path / "samples.jsonl"
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert Meter.read(path).joules(3.0, 4.0) == (None if known is None else (known, "power"))
