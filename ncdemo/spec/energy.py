@@ -12,7 +12,8 @@ from typing import Any, Literal, Self
 
 import msgspec
 
-from ncdemo.spec.result import GpuProcess, GpuSample, Record, Sample
+from ncdemo.spec.record import Record
+from ncdemo.spec.result import GpuProcess, GpuSample, Sample
 
 LONGEST_GAP_S = 5.0
 """Between two samples: over a longer one the power isn't known, nor the counter at a moment within it."""
