@@ -24,6 +24,13 @@ def stack(blocks: list[np.ndarray], names: Sequence[str], needed: int = 1) -> Co
     return {name: table[:, i] for i, name in enumerate(names)}
 
 
+def join(blocks: list[Columns], names: Sequence[str], needed: int = 1) -> Columns:
+    """Return what `stack` does, of columns, and take them out of the blocks: no more than one of them is in memory twice."""
+    found = {name: np.concatenate([block.pop(name) for block in blocks]) if blocks else np.empty(0) for name in names}
+    whole = ~np.isnan([found[name] for name in names[:needed]]).any(axis=0)
+    return found if whole.all() else {name: column[whole] for name, column in found.items()}
+
+
 def rows_of(batch: Sequence[dict[str, Any]], names: Sequence[str]) -> np.ndarray:
     """Return [len(batch), len(names)] float64; infinities are NaN too, because no axis can show them."""
     try:

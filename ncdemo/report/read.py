@@ -3,10 +3,8 @@
 run = read_run(Path("runs/demo"))
 """
 
-import gc
 import json
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ import yaml
 from pydantic import ValidationError
 
 from ncdemo.report.columns import Columns, to_columns
+from ncdemo.report.garbage import no_collection
 from ncdemo.report.lines import records
 from ncdemo.report.requests import CellKey, Latencies, to_latencies
 from ncdemo.report.sample_rows import row_lines
@@ -77,7 +76,7 @@ def read_run(path: Path) -> Run:
     run.evals = _evals(path, run.problems)
     run.cells = to_latencies(records(path / "requests.jsonl", run.problems), run.problems)
     run.engines = _engines(records(path / ENGINES_FILE, run.problems))
-    with _no_collection():
+    with no_collection():
         for node, samples in node_samples(path):
             run.nodes[node] = to_telemetry(records(samples, run.problems, row_lines))
         run.telemetry = to_telemetry(records(path / "samples.jsonl", run.problems, row_lines))
@@ -93,18 +92,6 @@ def _engines(batches: Iterable[list[dict[str, Any]]]) -> dict[str, Columns]:
         for said in batch:
             found.setdefault(subject_of(str(said.get("engine")), said.get("variant")), []).append(said)
     return {subject: to_columns([said], ENGINE) for subject, said in found.items()}
-
-
-@contextmanager
-def _no_collection() -> Iterator[None]:
-    """Samples hold no cycles and are freed as they are read; looking for some among them takes a sixth of the reading."""
-    was = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was:
-            gc.enable()
 
 
 def _check(path: Path) -> None:

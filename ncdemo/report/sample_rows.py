@@ -4,20 +4,25 @@ for batch in records(path, problems, row_lines): ...
 """
 
 from math import nan
-from typing import Any
+from sys import float_info
+from typing import Annotated, Any
 
 import msgspec
 
+MOST = 1 << 53
+"""Up to this every whole number has a float of its own."""
+Whole = Annotated[int, msgspec.Meta(ge=-MOST, le=MOST)]
+
 
 class ProcessRow(msgspec.Struct, gc=False):
-    pid: int
+    pid: Whole
     memory_bytes: float | None = nan
 
 
 class GpuRow(msgspec.Struct, gc=False):
     """Of GpuSample what a report shows."""
 
-    index: int
+    index: Whole
     error: str | None = None
     utilization_pct: float | None = nan
     memory_used_bytes: float | None = nan
@@ -37,8 +42,8 @@ class GpuRow(msgspec.Struct, gc=False):
 class Row(msgspec.Struct, gc=False):
     """Of Sample the same."""
 
+    tick: float | None = nan
     time_s: float | None = nan
-    tick: int | None = None
     cpu_pct: float | None = nan
     process_cpu_pct: float | None = nan
     process_rss_bytes: float | None = nan
@@ -57,25 +62,29 @@ row_lines = msgspec.json.Decoder(Row).decode_lines
 def lenient(sample: dict[str, Any]) -> Row:
     fields: dict[str, Any] = _fitting(sample, Row)
     gpus = sample.get("gpus")
-    fields["gpus"] = (
-        [_gpu(gpu) for gpu in gpus if isinstance(gpu, dict) and type(gpu.get("index")) is int] if isinstance(gpus, list) else []
-    )
+    fields["gpus"] = [_gpu(gpu) for gpu in gpus if isinstance(gpu, dict) and _is_whole(gpu.get("index"))] if isinstance(gpus, list) else []
     return Row(**fields)
 
 
 def _gpu(gpu: dict[str, Any]) -> GpuRow:
     fields: dict[str, Any] = _fitting(gpu, GpuRow)
+    reasons, xids, processes = (gpu.get(name) for name in ("throttle_reasons", "xids", "processes"))
     fields["error"] = str(gpu["error"]) if gpu.get("error") else None
-    if isinstance(reasons := gpu.get("throttle_reasons"), list):
-        fields["throttle_reasons"] = tuple(reason for reason in reasons if isinstance(reason, str))
-    if isinstance(xids := gpu.get("xids"), list):
-        fields["xids"] = [xid for xid in xids if type(xid) is int]
-    if isinstance(processes := gpu.get("processes"), list):
-        known = [process for process in processes if isinstance(process, dict) and type(process.get("pid")) is int]
-        fields["processes"] = [ProcessRow(**_fitting(process, ProcessRow)) for process in known]
+    fields["throttle_reasons"] = tuple(reason for reason in reasons if isinstance(reason, str)) if isinstance(reasons, list) else None
+    fields["xids"] = [xid for xid in xids if type(xid) is int] if isinstance(xids, list) else None
+    known = processes if isinstance(processes, list) else []
+    known = [process for process in known if isinstance(process, dict) and _is_whole(process.get("pid"))]
+    fields["processes"] = [ProcessRow(**_fitting(process, ProcessRow)) for process in known]
     return GpuRow(**fields)
 
 
+def _is_whole(value: Any) -> bool:
+    return type(value) is int and -MOST <= value <= MOST
+
+
 def _fitting(record: dict[str, Any], struct: type[msgspec.Struct]) -> dict[str, Any]:
-    """Return the fields that are numbers."""
-    return {name: value for name in struct.__struct_fields__ if type(value := record.get(name)) in (int, float)}
+    """Return the fields that are numbers, as far as a float holds them."""
+    found = ((name, record.get(name)) for name in struct.__struct_fields__)
+    return {
+        name: value for name, value in found if isinstance(value, int | float) and type(value) is not bool and abs(value) <= float_info.max
+    }

@@ -2,14 +2,13 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from operator import attrgetter
 from typing import Any
 
 import numpy as np
 
-from ncdemo.report.columns import Columns, stack, table_of
-from ncdemo.report.gpu_curves import FAST, Gpu, GpuCurves, Reasons, fast_columns, link_columns, process_curves
-from ncdemo.report.sample_rows import Row, lenient
+from ncdemo.report.columns import Columns, join
+from ncdemo.report.gpu_curves import ECC, FAST, Gpu, GpuCurves, fast_columns, link_columns, process_curves
+from ncdemo.report.sample_tables import Reasons, tables
 from ncdemo.spec.attempts import again
 from ncdemo.spec.gpu_errors import FAULTS
 
@@ -24,7 +23,6 @@ HOST = (
     "net_recv_bytes_per_s",
     "net_sent_bytes_per_s",
 )
-READ = (*HOST, "tick")
 Curve = tuple[np.ndarray, np.ndarray]
 """Times and values."""
 
@@ -96,20 +94,15 @@ class Ticks:
 
 def to_telemetry(batches: Iterable[list[Any]]) -> Telemetry:
     """Read every sample once, Row or dict; memory grows by 72 bytes a sample, 40 a GPU, and 64 a second and GPU."""
-    host: list[np.ndarray] = []
-    curves, ticks = GpuCurves(), Ticks()
-    get = attrgetter(*READ)
-    for batch in batches:
-        if not batch:
-            continue
-        rows: list[Row] = batch if type(batch[0]) is Row else [lenient(sample) for sample in batch]
-        block = table_of(list(map(get, rows)))
-        host.append(block[:, : len(HOST)])
-        curves.add(rows, block[:, 0], ticks.attempts(block[:, -1]))
-    curves.flush()
-    telemetry = Telemetry(stack(host, HOST), missed=ticks.missed)
+    host: list[Columns] = []
+    reasons, ticks = Reasons(), Ticks()
+    curves = GpuCurves(reasons)
+    for table in tables(batches, reasons):
+        host.append({name: table.host[name] for name in HOST})
+        curves.add(table, ticks.attempts(table.host["tick"]))
+    telemetry = Telemetry(join(host, HOST), missed=ticks.missed)
     for index, gpu in sorted(curves.gpus.items()):
-        telemetry.health[index] = _health(gpu, curves.reasons)
+        telemetry.health[index] = _health(gpu, reasons)
         columns = fast_columns(gpu)
         if len(columns["time_s"]):
             telemetry.gpus[index] = columns
@@ -117,7 +110,6 @@ def to_telemetry(batches: Iterable[list[Any]]) -> Telemetry:
             telemetry.processes |= {(index, pid): curve for pid, curve in process_curves(gpu).items()}
             if loss := _loss(index, gpu, columns, telemetry.host["time_s"]):
                 telemetry.lost.append(loss)
-        gpu.forget()
     return telemetry
 
 
@@ -126,7 +118,7 @@ def _health(gpu: Gpu, reasons: Reasons) -> Health:
     for of, count in zip(reasons, gpu.reasons, strict=False):
         for fault in {FAULTS[reason] for reason in of or () if reason in FAULTS} if count else ():
             slowed[fault] = slowed.get(fault, 0) + int(count)
-    ecc = {name.removeprefix("ecc_"): count for name, count in gpu.ecc.items()}
+    ecc = {name.removeprefix("ecc_"): gpu.ecc[name] for name in ECC if name in gpu.ecc}
     return Health(int(gpu.reasons[1:].sum()), slowed, gpu.xids, ecc)
 
 

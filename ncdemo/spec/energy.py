@@ -8,14 +8,42 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
+
+import msgspec
 
 from ncdemo.spec.attempts import Attempts
-from ncdemo.spec.result import GpuSample, Sample
+from ncdemo.spec.record import Record
+from ncdemo.spec.result import GpuProcess, GpuSample, Sample
 
 LONGEST_GAP_S = 5.0
 """Between two samples: over a longer one the power isn't known, nor the counter at a moment within it."""
 Source = Literal["counter", "power"]
+
+
+def _struct(model: type[Record], **nested: Any) -> Any:
+    """Return what msgspec decodes a record to: the model's fields, and no others."""
+    fields: list[Any] = []
+    for name, field in sorted(model.model_fields.items(), key=lambda item: not item[1].is_required()):
+        kind = nested.get(name, field.annotation)
+        fields.append((name, kind) if field.is_required() else (name, kind, field.default))
+    return msgspec.defstruct(model.__name__, fields, forbid_unknown_fields=True, gc=False)
+
+
+def _list(of: Any) -> Any:
+    return list[of]
+
+
+_gpu = _struct(GpuSample, processes=_list(_struct(GpuProcess)) | None)
+_decode = msgspec.json.Decoder(_struct(Sample, gpus=_list(_gpu))).decode
+
+
+def _sample(line: str) -> Any:
+    """Return a sample, by msgspec where it can: in a fifth of the model's time. Raise ValueError where it is none."""
+    try:
+        return _decode(line)
+    except (msgspec.MsgspecError, ValueError):
+        return Sample(**json.loads(line))
 
 
 class Meter:
@@ -45,11 +73,11 @@ class Meter:
         attempts, number = [], Attempts()
         for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
             try:
-                sample = Sample(**json.loads(line))
+                sample = _sample(line)
             except ValueError:
                 continue
             attempt = number.of(sample.tick, sample.scheduling)
-            if sample.gpus and all(gpu == GpuSample(index=gpu.index) for gpu in sample.gpus):
+            if sample.gpus and all(gpu == type(gpu)(index=gpu.index) for gpu in sample.gpus):
                 continue
             readings.append((sample.time_s, _sum([gpu.power_w for gpu in sample.gpus]), _sum([gpu.energy_j for gpu in sample.gpus])))
             attempts.append(attempt)

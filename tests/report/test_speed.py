@@ -56,8 +56,9 @@ def test_fifty_thousand_samples(tmp_path, gpus):
 
 
 @pytest.mark.slow
-def test_a_million_samples_in_five_seconds_and_500_mb(tmp_path):
-    seconds, peak, size = measure(write_samples(tmp_path / "long", 1_000_000), tmp_path / "r.html")
+@pytest.mark.parametrize("gpus", [0, 1])
+def test_a_million_samples_in_five_seconds_and_500_mb(tmp_path, gpus):
+    seconds, peak, size = measure(write_samples(tmp_path / "long", 1_000_000, gpus), tmp_path / "r.html")
     assert seconds < 5
     assert peak < 500e6
     assert size < 200e3

@@ -91,3 +91,25 @@ def test_a_driver_loaded_anew_costs_only_its_own_attempt_the_counter() -> None:
     meter = Meter([(0.0, 10.0, 900.0), (1.0, 10.0, 3.0), (2.0, 10.0, 13.0), (3.0, 10.0, 500.0), (4.0, 10.0, 510.0)], [0, 0, 0, 1, 1])
     assert meter.joules(0.5, 1.5) == (pytest.approx(10.0), "power")
     assert meter.joules(3.2, 3.7) == (pytest.approx(5.0), "counter")
+
+
+@pytest.mark.parametrize(
+    ("odd", "known"),
+    [
+        ({}, 100.0),
+        ({"cpu_pct": "5"}, 100.0),
+        ({"cpu_pct": "much"}, None),
+        ({"unknown": 1}, None),
+        ({"gpus": None}, None),
+        ({"gpus": [{"index": 0, "power_w": "100"}]}, 100.0),
+        ({"gpus": [{"index": 0, "power_w": 100, "processes": [{"pid": 1.5}]}]}, None),
+        ({"gpus": [{"index": 0, "power_w": 100, "processes": [{"pid": 1}], "xids": [], "throttle_reasons": ["power_cap"]}]}, 100.0),
+        ({"gpus": [{"index": 0}]}, None),
+    ],
+)
+def test_a_sample_is_read_as_its_model_has_it(odd: dict, known: float | None, tmp_path: Path) -> None:
+    """What is quick must not take what the model refuses, nor refuse what it takes."""
+    lines = [{"time_s": at_s, "gpus": [{"index": 0, "power_w": 100.0}]} | (odd if at_s == 4.0 else {}) for at_s in (0.0, 4.0, 8.0)]
+    path = tmp_path / "samples.jsonl"
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert Meter.read(path).joules(3.0, 4.0) == (None if known is None else (known, "power"))
