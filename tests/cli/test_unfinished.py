@@ -57,8 +57,8 @@ def ncdemo(*words: object) -> str:
     ).stdout
 
 
-def page(run: Path, out: Path) -> str:
-    ncdemo("report", run, "-o", out)
+def page(*runs: Path, out: Path) -> str:
+    ncdemo("report", *runs, "-o", out)
     return out.read_text(encoding="utf-8")
 
 
@@ -71,7 +71,7 @@ def rows(html: str) -> list[list[str]]:
 
 
 def test_the_page_of_a_killed_run_shows_its_finished_cells(killed: Path, tmp_path: Path) -> None:
-    html = page(killed, tmp_path / "killed.html")
+    html = page(killed, out=tmp_path / "killed.html")
     cells = [entry.cell for entry in finished(killed)]
     assert f"<strong>This run is unfinished: it has {len(cells)} of 80 cells.</strong>" in html
     assert "energy, searches and the engines' starts" in html
@@ -80,7 +80,7 @@ def test_the_page_of_a_killed_run_shows_its_finished_cells(killed: Path, tmp_pat
 
 
 def test_the_page_of_a_whole_run_says_nothing_of_it(whole: Path, tmp_path: Path) -> None:
-    html = page(whole, tmp_path / "whole.html")
+    html = page(whole, out=tmp_path / "whole.html")
     assert "unfinished" not in html
     assert len(rows(html)) == 80
 
@@ -90,12 +90,22 @@ def test_a_killed_run_of_which_only_the_ledger_is_left(killed: Path, tmp_path: P
     rest.mkdir()
     for name in ("cells.jsonl", "spec.yaml"):
         shutil.copy(killed / name, rest / name)
-    html = page(rest, tmp_path / "rest.html")
+    html = page(rest, out=tmp_path / "rest.html")
     assert len(rows(html)) == len(finished(killed))
     (rest / "cells.jsonl").write_text((killed / "cells.jsonl").read_text().replace('{"key"', '{"kye"', 1))
-    html = page(rest, tmp_path / "rest.html")
+    html = page(rest, out=tmp_path / "rest.html")
     assert "cells.jsonl cannot be read" in html
     assert "it has 0 of 80 cells" in html
+
+
+def test_a_killed_run_that_asked_other_prompts_is_not_set_beside_silently(killed: Path, whole: Path, tmp_path: Path) -> None:
+    note = "did not ask the same prompts"
+    assert note not in page(killed, whole, out=tmp_path / "same.html")
+    other = tmp_path / "other"
+    shutil.copytree(killed, other)
+    told = (killed / "cells.jsonl").read_text()
+    (other / "cells.jsonl").write_text(told.replace(finished(killed)[0].cell.gates.prompt_hash, "ab" * 32))
+    assert note in page(other, whole, out=tmp_path / "others.html")
 
 
 def test_the_comparison_says_it_as_json_too(killed: Path, whole: Path) -> None:
