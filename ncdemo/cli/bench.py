@@ -28,11 +28,12 @@ def run(config: str, overrides: tuple[str, ...], dry_run: bool, resume: Path | N
     from ncdemo.spec.paths import runs_dir
 
     spec = load_spec(config, BenchSpec, overrides)
+    folder = unfinished(resume) if resume else new_run_folder(spec.name)
     if dry_run:
         from ncdemo.cli.bench_plan import plan_text
 
-        click.echo(plan_text(spec, runs_dir()))
-    follow(prepare(spec, unfinished(resume) if resume else new_run_folder(spec.name)), dry_run)
+        click.echo(plan_text(spec, runs_dir(), resume))
+    follow(prepare(spec, folder), dry_run)
 
 
 @command.command()
@@ -50,9 +51,9 @@ def compare(a: str, b: str, as_json: bool) -> None:
     one_side, other = (report.read_side(Path(folder), subject or None) for folder, _, subject in (side.partition(":") for side in (a, b)))
     found = report.compare(one_side, other)
     if as_json:
-        rows = [{"kind": type(one).__name__.lower(), **asdict(one)} for one in found]
         rows = [
-            row | ({"verdict": one.verdict} if isinstance(one, report.Difference) else {}) for row, one in zip(rows, found, strict=True)
+            {"kind": type(one).__name__.lower(), **asdict(one)} | ({"verdict": one.verdict} if isinstance(one, report.Difference) else {})
+            for one in (*report.unfinished(one_side, other), *found)
         ]
         click.echo(json.dumps(rows, indent=1))
     else:

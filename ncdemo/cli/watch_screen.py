@@ -7,6 +7,7 @@ from typing import Any
 from ncdemo.cli.watch_gpus import gpu_line, gpu_table
 from ncdemo.report.show import duration, ms, number, percent, printable, size
 from ncdemo.report.watched import Watched
+from ncdemo.spec.ledger import usual_s
 
 BLOCKS = "▁▂▃▄▅▆▇█"
 COLOURS = {"running": "cyan", "finished": "green", "failed": "red", "interrupted": "yellow", "gone": "red"}
@@ -85,6 +86,10 @@ def figures(run: Watched, *, curve: bool = True) -> Rows:
     if run.evals:
         first, last = (number(run.evals[which].get("loss")) for which in ("first", "last"))
         yield "held-out loss", first if first == last else f"{first} -> {last}"
+    if curve and run.cell:
+        usual = usual_s(run.cell, run.cell_s)
+        since = "since the last one ended" if run.cells else "since the start"
+        yield "cell", f"{run.cell}, {duration(run.since_cell_s)} {since}" + (f"; its other repeats took {duration(usual)}" if usual else "")
     for engine, counts in run.requests.items():
         yield f"{engine} requests", f"{counts[True]:,}" + (f", {counts[False]:,} failed" if counts[False] else "")
     if run.running:

@@ -17,7 +17,7 @@ NAMES = {"ttft_s": "TTFT (ms)", "tpot_s": "TPOT (ms)", "itl_s": "ITL (ms)", "e2e
 
 def throughput_plots(run: Run, colours: dict[str, int]) -> list[Plot]:
     """Draw throughput per model and lengths."""
-    cells = run.record.bench.cells if run.record and run.record.bench else []
+    cells = run.measured
     plots = []
     with drawing():
         for model, lengths in dict.fromkeys((c.model, c.lengths) for c in cells):

@@ -87,7 +87,7 @@ def _slowed(run: Run, colours: dict[str, int]) -> Row | None:
 
 def _bench_cards(runs: list[Run], colours: dict[str, int]) -> list[Card]:
     speed, ttft, tpot = [], [], []
-    benches = [(run, run.record.bench.cells) for run in runs if run.record and run.record.bench]
+    benches = [(run, run.measured) for run in runs if run.measured]
     for run, cells in benches:
         for engine, model in dict.fromkeys((c.subject, c.model) for c in cells):
             best = _best([c for c in cells if (c.subject, c.model) == (engine, model)])

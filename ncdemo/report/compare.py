@@ -16,12 +16,13 @@ from statistics import fmean
 from ncdemo.report.answers import Agreement, Quality, agreement, quality, unlike
 from ncdemo.report.fairness import MIN_REPEATS, flags, objectives_differ, refusal
 from ncdemo.report.intervals import paired_interval, welch_interval
+from ncdemo.report.measured import so_far
 from ncdemo.report.show import said
 from ncdemo.report.side import Side, read_side
 from ncdemo.spec.base import SpecError
 from ncdemo.spec.result_bench import Cell, SearchResult
 
-__all__ = ["Agreement", "Difference", "Missing", "Quality", "Refused", "Side", "compare", "read_side", "table"]
+__all__ = ["Agreement", "Difference", "Missing", "Quality", "Refused", "Side", "Unfinished", "compare", "read_side", "table", "unfinished"]
 
 HIGHER = ("output_tokens_per_s", "steady_output_tokens_per_s", "requests_per_s", "goodput_rps")
 FROM_SCHEDULE = "ttft_from_schedule_s"
@@ -85,7 +86,29 @@ class Missing:
     why: str
 
 
+@dataclass(frozen=True)
+class Unfinished:
+    """A side whose run goes on, or was stopped or killed: what it finished is compared."""
+
+    side: str
+    """a or b."""
+    run: str
+    finished: int
+    """Cells of the run, all subjects together."""
+    planned: int | None
+    """Cells that it was to have; None where only the run knows, as with a search."""
+
+    @property
+    def shown(self) -> str:
+        return f"{self.side}: its run is unfinished, it has {so_far(self.finished, self.planned)}; these are compared."
+
+
 Found = Difference | Missing | Refused | Agreement | Quality
+
+
+def unfinished(a: Side, b: Side) -> list[Unfinished]:
+    """Return the sides whose runs did not come to their end."""
+    return [Unfinished(name, side.run, side.finished, side.planned) for name, side in (("a", a), ("b", b)) if not side.whole]
 
 
 def compare(a: Side, b: Side) -> list[Found]:
@@ -115,11 +138,7 @@ def compare(a: Side, b: Side) -> list[Found]:
 def table(a: Side, b: Side, found: Sequence[Found]) -> str:
     """Return the comparison as text."""
     lines = [f"a = {a.run} {a.subject}, b = {b.run} {b.subject}"]
-    lines += [
-        f"{name}: its run has no result yet, or was killed; these are its finished cells."
-        for name, s in (("a", a), ("b", b))
-        if not s.whole
-    ]
+    lines += [one.shown for one in unfinished(a, b)]
     if a.run != b.run:
         lines.append("Two runs, so their repeats were not interleaved: drift of the machine is not ruled out.")
     lines += [

@@ -13,6 +13,7 @@ from ncdemo.report.fairness import AGREEMENT_FLOOR, MIN_REPEATS
 from ncdemo.report.figure import DASHES
 from ncdemo.report.frontier_plots import frontier_plots
 from ncdemo.report.gpu_health import notes
+from ncdemo.report.measured import so_far
 from ncdemo.report.read import Run
 from ncdemo.report.show import duration, number, printable
 from ncdemo.report.telemetry_plots import telemetry_plot
@@ -44,7 +45,7 @@ def render(runs: list[Run]) -> str:
         benches=[bench(run, colours) for run in benches],
         bench_differences=tables.spec_differences(benches) if len(benches) > 1 else [],
         bench_labels=[run.label for run in benches],
-        prompts_differ=len({run.record.bench.prompt_hash for run in benches if run.record and run.record.bench}) > 1,
+        prompts_differ=len({run.prompt_hash for run in benches if run.prompt_hash}) > 1,
         telemetry=[timeline(run, colours) for run in runs],
         environment=tables.environment(runs),
         labels=[run.label for run in runs],
@@ -69,7 +70,7 @@ def label(runs: list[Run]) -> None:
 def assign_colours(runs: list[Run]) -> dict[str, int]:
     """Give each training run and each engine one colour for the whole page; the first of either kind has a solid line."""
     trained = [run.label for run in runs if run.kind == "train"]
-    engines = [cell.subject for run in runs if run.record and run.record.bench for cell in run.record.bench.cells]
+    engines = [cell.subject for run in runs for cell in run.measured]
     engines += [key.subject for run in runs for key in run.cells]
     first = -(-len(trained) // len(DASHES)) * len(DASHES)
     return {engine: first + i for i, engine in enumerate(dict.fromkeys(engines))} | {name: i for i, name in enumerate(trained)}
@@ -106,13 +107,15 @@ def diverged(run: Run) -> list[str]:
 
 def bench(run: Run, colours: dict[str, int]) -> dict[str, Any]:
     result = run.record.bench if run.record else None
-    found = result.cells if result else []
+    found = run.measured
     repeats = min((len({c.repeat for c in found if c.subject == engine}) for engine in {c.subject for c in found}), default=0)
     engines = list(dict.fromkeys([c.subject for c in found] + [key.subject for key in run.cells]))
     rows = tables.cells(run, colours)
     return {
         "label": run.label,
-        "engines": [(engine, colours[engine] % 8, _version(result, engine.split()[0]) if result else None) for engine in engines],
+        "engines": [(engine, colours[engine] % 8, _version(run, engine.split()[0])) for engine in engines],
+        "unfinished": None if run.whole else so_far(len(found), run.planned),
+        "summed": result is not None,
         "latencies": [name for _, name in tables.latencies(run)],
         "plots": throughput_plots(run, colours) + frontier_plots(found, result.searches if result else [], colours),
         "distributions": latency_plots(run, colours),
@@ -131,9 +134,11 @@ def bench(run: Run, colours: dict[str, int]) -> dict[str, Any]:
     }
 
 
-def _version(result: BenchResult, engine: str) -> str | None:
+def _version(run: Run, engine: str) -> str | None:
     """Return an engine's version and what was appended to its server's command."""
-    return " ".join(filter(None, (result.engine_versions.get(engine), *result.server_args.get(engine, ())))) or None
+    args = run.record.bench.server_args if run.record and run.record.bench else run.spec.get("server_args")
+    words = args.get(engine) or () if isinstance(args, dict) else ()
+    return " ".join(filter(None, (run.versions.get(engine), *map(str, words)))) or None
 
 
 def _prompts(result: BenchResult) -> str:

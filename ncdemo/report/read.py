@@ -15,12 +15,14 @@ from pydantic import ValidationError
 from ncdemo.report.columns import Columns, to_columns
 from ncdemo.report.garbage import no_collection
 from ncdemo.report.lines import records
+from ncdemo.report.measured import finished_cells, is_whole, planned, started
 from ncdemo.report.requests import CellKey, Latencies, to_latencies
 from ncdemo.report.sample_rows import row_lines
 from ncdemo.report.samples import Telemetry, to_telemetry
 from ncdemo.spec import SpecError
+from ncdemo.spec.ledger import CELLS_FILE
 from ncdemo.spec.result import SCHEMA_VERSION, EvalRecord, RunRecord
-from ncdemo.spec.result_bench import subject_of
+from ncdemo.spec.result_bench import Cell, subject_of
 from ncdemo.spec.run_folder import ENGINES_FILE, node_samples
 
 # Without the first two a step cannot be drawn.
@@ -42,6 +44,12 @@ class Run:
     steps: Columns = field(default_factory=dict)
     evals: list[EvalRecord] = field(default_factory=list)
     cells: dict[CellKey, Latencies] = field(default_factory=dict)
+    measured: list[Cell] = field(default_factory=list)
+    """A benchmark's cells: the result's, and where there is none, those that the ledger says are finished."""
+    planned: int | None = None
+    """Cells that the spec asks for; None where only the run knows, as with a search."""
+    versions: dict[str, str] = field(default_factory=dict)
+    """Engine -> version; without a result those of the servers that were started."""
     engines: dict[str, Columns] = field(default_factory=dict)
     """Engine with its variant -> what it said of itself, over time."""
     telemetry: Telemetry | None = None
@@ -51,6 +59,19 @@ class Run:
     problems: list[str] = field(default_factory=list)
     label: str = ""
     """Short and unique in one report."""
+
+    @property
+    def whole(self) -> bool:
+        """Whether a benchmark has all of its cells."""
+        return is_whole(self.record, len(self.measured), self.planned)
+
+    @property
+    def prompt_hash(self) -> str | None:
+        """Of a benchmark's first cell."""
+        if self.record and self.record.bench:
+            return self.record.bench.prompt_hash
+        gates = self.measured[0].gates if self.measured else None
+        return gates.prompt_hash if gates else None
 
     @property
     def before(self) -> EvalRecord | None:
@@ -75,6 +96,7 @@ def read_run(path: Path) -> Run:
     run.steps = to_columns(records(path / "steps.jsonl", run.problems), STEP, needed=2)
     run.evals = _evals(path, run.problems)
     run.cells = to_latencies(records(path / "requests.jsonl", run.problems), run.problems)
+    _measured(path, run)
     run.engines = _engines(records(path / ENGINES_FILE, run.problems))
     with no_collection():
         for node, samples in node_samples(path):
@@ -84,6 +106,18 @@ def read_run(path: Path) -> Run:
     expected = ["samples.jsonl", "steps.jsonl" if run.kind == "train" else "requests.jsonl"] if run.kind else ["samples.jsonl"]
     run.problems += [f"{name} is absent." for name in expected if not (path / name).exists()]
     return run
+
+
+def _measured(path: Path, run: Run) -> None:
+    if run.record and run.record.bench:
+        run.measured, run.versions = run.record.bench.cells, run.record.bench.engine_versions
+    else:
+        run.versions = started(path)
+        try:
+            run.measured = finished_cells(path)
+        except (SpecError, OSError) as error:
+            run.problems.append(f"{CELLS_FILE} cannot be read ({error}).")
+    run.planned = planned(path)
 
 
 def _engines(batches: Iterable[list[dict[str, Any]]]) -> dict[str, Columns]:
@@ -196,4 +230,4 @@ def _kind(run: Run) -> str | None:
         return run.record.kind
     if run.spec.get("kind") in ("train", "bench"):
         return str(run.spec["kind"])
-    return "train" if len(run.steps["step"]) or run.evals else "bench" if run.cells else None
+    return "train" if len(run.steps["step"]) or run.evals else "bench" if run.cells or run.measured else None

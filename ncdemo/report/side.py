@@ -32,7 +32,11 @@ class Side:
     about: dict[str, str] = field(default_factory=dict)
     """Versions and hardware that may differ between two runs, in words."""
     whole: bool = True
-    """False: its run goes on or was killed; these are the cells that it finished."""
+    """False: its run goes on, or was stopped or killed; these are the cells that it finished."""
+    finished: int = 0
+    """Cells of its whole run."""
+    planned: int | None = None
+    """Cells that its run was to have; None where only the run knows, as with a search."""
     folder: Path | None = None
     """Where its requests.jsonl is."""
 
@@ -69,7 +73,7 @@ def read_side(folder: Path, subject: str | None) -> Side:
         record.run_id, chosen, cells, tuple(s for s in bench.searches if s.subject == chosen) if bench else (),
         distinct=bench.prompt_rows.used if bench and bench.prompt_rows else None,
         about=_machine(folder) | {"engine version": measured.versions.get(cells[0].engine, "not known")}, folder=folder,
-        whole=measured.whole,
+        whole=measured.whole, finished=len(measured.cells), planned=measured.planned,
     )  # fmt: skip
 
 

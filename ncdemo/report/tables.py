@@ -74,14 +74,14 @@ def training(runs: list[Run]) -> Table:
 
 def latencies(run: Run) -> list[tuple[str, str]]:
     """Return field and name of what is said of a cell's latency; since when a request was due only where an open loop is."""
-    found = run.record.bench.cells if run.record and run.record.bench else []
+    found = run.measured
     return [one for one in LATENCIES if one[0] != "ttft_from_schedule_s" or any(c.concurrency is None for c in found)]
 
 
 def cells(run: Run, colours: dict[str, int]) -> list[dict[str, Any]]:
     """Return one row per cell, ordered so that what is compared stands together."""
     shown = [field for field, _ in latencies(run)]
-    found = run.record.bench.cells if run.record and run.record.bench else []
+    found = run.measured
     loads = list(dict.fromkeys(c.load for c in found))
     return [
         _cell(c, shown) | {"colour": colours[c.subject] % 8}
@@ -129,7 +129,7 @@ def comparisons(run: Run) -> dict[str, Any]:
     """Return every engine against the first, with the interval that the repeats allow."""
     rows = []
     bench = run.record.bench if run.record else None
-    for c in compare(bench.cells if bench else [], bench.prompt_rows.used if bench and bench.prompt_rows else None):
+    for c in compare(run.measured, bench.prompt_rows.used if bench and bench.prompt_rows else None):
         between = f"{number(c.low)} to {number(c.high)}" if c.low is not None else ""
         ratio = f"{number(c.ratio)} ×" if c.ratio is not None else NOT_MEASURED
         rows.append([c.model, c.load, f"{c.engine} / {c.base}", ratio, between, str(c.repeats), c.verdict])
@@ -147,7 +147,7 @@ def searches(run: Run) -> dict[str, Any]:
 
 def costs(run: Run) -> dict[str, Any]:
     """Return what tokens cost, median over the repeats of a subject and load; nothing where no cell knows a price or the power."""
-    found = run.record.bench.cells if run.record and run.record.bench else []
+    found = run.measured
     rows = []
     for model, load, subject in dict.fromkeys((c.model, c.load, c.subject) for c in found):
         group = [c for c in found if (c.model, c.load, c.subject) == (model, load, subject)]

@@ -14,7 +14,7 @@ from ncdemo.spec import BenchSpec, TrainSpec
 from ncdemo.spec.base import SpecError
 from ncdemo.spec.follow import TAIL_BYTES, RunState, last_records
 from ncdemo.spec.load import load_spec
-from ncdemo.spec.sweep import cells
+from ncdemo.spec.sweep import cells, total
 
 SILENT_S = 30.0
 """Nothing written for so long, though samples are: the run was killed, as the sampler ends with it."""
@@ -37,6 +37,7 @@ class Watched(RunState):
         self.spec = _spec(folder)
         self.total = _total(self.spec)
         """Steps or cells that the spec asks for; None where only the run knows (epochs, a search)."""
+        self._plan = [cell.key for cell in cells(self.spec)] if isinstance(self.spec, BenchSpec) else []
         self._every, self._since = 1, 0
         self._tokens: deque[tuple[float, float, int]] = deque(maxlen=10_000)
         """Send, end and output tokens of each answer."""
@@ -114,6 +115,16 @@ class Watched(RunState):
         return (self.total - self.done) * (last_end_s - self.first_end_s) / (self.done - 1)
 
     @property
+    def cell(self) -> str | None:
+        """The planned cell that a benchmark is at; None where it has none left, as in a search."""
+        return next((key for key in self._plan if key not in self.cells), None) if self.running and not self.gone else None
+
+    @property
+    def since_cell_s(self) -> float:
+        """Since the last cell ended, or the run began."""
+        return max(0.0, self.age_s - self.cell_end_s)
+
+    @property
     def output_tokens_per_s(self) -> float | None:
         """Output tokens per second of the last 30 s before the newest; of an answer that began earlier, the share that fell into them."""
         if not self._tokens:
@@ -163,5 +174,5 @@ def _spec(folder: Path) -> TrainSpec | BenchSpec | None:
 
 def _total(spec: TrainSpec | BenchSpec | None) -> int | None:
     if isinstance(spec, BenchSpec):
-        return None if spec.search else len(cells(spec))
+        return total(spec)
     return spec.train.max_steps if spec else None

@@ -129,6 +129,10 @@ class RunState:
         """Engine -> whether it went well -> how many."""
         self.cells: dict[str, dict[str, Any]] = {}
         """Ledger key -> Cell, in the order in which they ended."""
+        self.cell_s: dict[str, float] = {}
+        """Ledger key -> seconds that the cell took, without those that failed."""
+        self.cell_end_s = 0.0
+        """When the last cell ended, on the run's clock."""
         self.sample: dict[str, Any] = {}
         """The last Sample."""
         self.engines: dict[str, dict[str, Any]] = {}
@@ -140,7 +144,7 @@ class RunState:
         self._steps = Follow(folder / "steps.jsonl", self.forget_steps)
         self._evals = Follow(folder / "evals.jsonl")
         self._requests = Follow(folder / "requests.jsonl", self.forget_requests)
-        self._ledger = Follow(folder / CELLS_FILE, self.cells.clear)
+        self._ledger = Follow(folder / CELLS_FILE, self.forget_cells)
         self._engines = Follow(folder / ENGINES_FILE)
         self._errors = Follow(folder / "samples.jsonl", self.errors.forget, only=self.errors.tells)
 
@@ -150,6 +154,10 @@ class RunState:
 
     def forget_requests(self) -> None:
         self.requests.clear()
+
+    def forget_cells(self) -> None:
+        self.cells.clear()
+        self.cell_s.clear()
 
     def update(self) -> None:
         with suppress(OSError, ValueError, ValidationError):  # written anew at this moment, or by another version
@@ -164,7 +172,7 @@ class RunState:
             self.on_request(request)
         for entry in self._ledger.new():
             if isinstance(entry.get("cell"), dict):
-                self.cells[str(entry.get("key"))] = entry["cell"]
+                self.on_cell(str(entry.get("key")), entry)
         for sample in self._engines.new():
             self.engines[str(sample.get("engine"))] = sample
         for sample in self._errors.new():
@@ -177,6 +185,12 @@ class RunState:
         for name in ("examples", "tokens", "target_tokens", "step_time_s"):
             self.totals[name] += step.get(name) or 0
         self._reached(step.get("end_s"))
+
+    def on_cell(self, key: str, entry: dict[str, Any]) -> None:
+        self.cells[key] = entry["cell"]
+        self.cell_end_s = entry.get("end_s") or 0.0
+        if not entry["cell"].get("error") and (took := entry.get("wall_s")):
+            self.cell_s[key] = took
 
     def on_request(self, request: dict[str, Any]) -> None:
         counts = self.requests.setdefault(str(request.get("engine")), {True: 0, False: 0})

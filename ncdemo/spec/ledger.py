@@ -3,16 +3,20 @@
 ledger = read_ledger(run / "cells.jsonl")       # ledger.entries, ledger.whole_bytes
 """
 
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import median
 
 from pydantic import ValidationError
 
 from ncdemo.spec.base import SpecError
 from ncdemo.spec.record import Record
 from ncdemo.spec.result_bench import Cell
+from ncdemo.spec.sweep import without_repeat
 
 CELLS_FILE = "cells.jsonl"
+REQUESTS_FILE = "requests.jsonl"
 
 
 class LedgerHead(Record):
@@ -62,3 +66,51 @@ def read_ledger(path: Path) -> LedgerLines:
             break
         found.whole_bytes += len(line)
     return found
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """What a run of the same spec took."""
+
+    folder: Path
+    wall_s: dict[str, float]
+    """Of each finished cell, by its key; reset and records included, the engine's start not."""
+
+
+def earlier(spec_hash: str, runs: Path, done: Container[str] = ()) -> Earlier | None:
+    """Return the run of the same spec that finished most cells that aren't done, of several the newest; None without one."""
+    found = []
+    for path in sorted(runs.glob(f"*/{CELLS_FILE}"), key=lambda path: path.stat().st_mtime):
+        try:
+            ledger = read_ledger(path)
+        except (SpecError, OSError):
+            continue  # of another version, or not ours to read
+        took = {key: wall_s for key, wall_s in walls(ledger.entries).items() if key not in done}
+        if ledger.spec_hash == spec_hash and took:
+            found.append(Earlier(path.parent, took))
+    return max(reversed(found), key=lambda run: len(run.wall_s), default=None)
+
+
+def resumable(folder: Path, spec_hash: str) -> LedgerLines:
+    """Return what a run of this spec has finished and goes on from. Raise SpecError for a folder with which it can't go on."""
+    lines, requests = read_ledger(folder / CELLS_FILE), folder / REQUESTS_FILE
+    size = requests.stat().st_size if requests.exists() else 0
+    if lines.spec_hash is None and size > 0:
+        raise SpecError(f"{folder}: holds requests of a version that kept no ledger, so it can't go on; start a new run")
+    if lines.spec_hash not in (None, spec_hash):
+        raise SpecError(f"{folder}: was begun with another spec ({lines.spec_hash}, this is {spec_hash}); start a new run, or use its own")
+    whole = lines.entries[-1].requests_bytes if lines.entries else 0
+    if size < whole:
+        raise SpecError(f"{requests}: is shorter than its ledger says ({whole} bytes): it was cut by hand; start a new run")
+    return lines
+
+
+def walls(entries: Iterable[LedgerEntry]) -> dict[str, float]:
+    """Return the seconds that cells took, by key, without those that failed."""
+    return {entry.key: entry.wall_s for entry in entries if not entry.cell.error}
+
+
+def usual_s(key: str, wall_s: Mapping[str, float]) -> float | None:
+    """Return what a cell may take: the median over those of its repeats that are known; None without one."""
+    same = [seconds for other, seconds in wall_s.items() if without_repeat(other) == without_repeat(key)]
+    return median(same) if same else None

@@ -55,6 +55,11 @@ class PlannedCell:
         return replace(self, load=load)
 
 
+def without_repeat(key: str) -> str:
+    """Return what all repeats of a cell share of their keys."""
+    return key.rpartition(" | ")[0]
+
+
 def subjects(spec: BenchSpec, model: ModelRef) -> list[SubjectKey]:
     """Return what is started for one model."""
     precisions, sizes = spec.precisions, spec.tensor_parallel_sizes
@@ -80,6 +85,11 @@ def cells(spec: BenchSpec) -> list[PlannedCell]:
             )
             found += [PlannedCell(subject, load, one, repeat) for subject, (load, one) in pairs]
     return found
+
+
+def total(spec: BenchSpec) -> int | None:
+    """Return how many cells a run has; None where only the run knows, as with a search."""
+    return None if spec.search else len(cells(spec))
 
 
 def requests(spec: BenchSpec, cell: PlannedCell) -> int:

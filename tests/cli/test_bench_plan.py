@@ -1,15 +1,16 @@
 """The dry run of a benchmark: what is known of time and cost is said, and so is what isn't."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 
-from ncdemo.cli.bench_plan import earlier, plan_text
+from ncdemo.cli.bench_plan import plan_text
 from ncdemo.spec import BenchSpec, SpecError
-from ncdemo.spec.ledger import LedgerEntry, LedgerHead
+from ncdemo.spec.ledger import LedgerEntry, LedgerHead, earlier
 from ncdemo.spec.result_bench import Cell
-from ncdemo.spec.sweep import cells
+from ncdemo.spec.sweep import cells, searches
 
 UNKNOWN = "# how long closed loops, loading and searches take isn't known: no earlier run of this very spec is here"
 
@@ -50,6 +51,44 @@ def test_a_search_has_an_upper_bound_of_cells(tmp_path: Path) -> None:
     assert "# at most 12 cells in all" in text
 
 
+def test_what_a_run_that_goes_on_has_finished_is_not_counted(tmp_path: Path) -> None:
+    loads = {"concurrency": [4], "arrivals": {"rates_rps": [2.0]}}
+    one = spec(**loads, repeats=2, prices={"vm_size": "Standard_NC40ads_H100_v5", "region": "eastus"})
+    ran(tmp_path / "runs" / "on", one, [None, 160.0])
+    text = plan_text(one, tmp_path / "runs", tmp_path / "runs" / "on")
+    assert "on and are not measured again, 2 are left" in text.splitlines()[0]
+    assert "poisson 2 req/s | repeat 0 (finished, took 160.0 s)\n" in text
+    assert "concurrency 4 | repeat 0 (finished, took 9999.0 s, it failed: died)\n" in text
+    assert "poisson 2 req/s | repeat 1 (at least 150 s, other repeats took 160.0 s)\n" in text
+    assert "concurrency 4 | repeat 1\n" in text, "one that failed says nothing of how long it takes"
+    assert "# open loops send for 150 s, " in text
+    assert re.search(
+        r"# 1 of the 2 cells that are left take about 160 s, [\d.]+ USD of .* as you go, by their other repeats; loading", text
+    )
+    ran(tmp_path / "runs" / "earlier", one, [30.0, 100.0, 40.0, 100.0])
+    text = plan_text(one, tmp_path / "runs", tmp_path / "runs" / "on")
+    assert "concurrency 4 | repeat 1 (took 40.0 s before)" in text
+    assert "# the 2 cells that are left take about 200 s, " in text
+    assert f"by their other repeats and by {tmp_path / 'runs' / 'earlier'}; loading the engines comes on top" in text
+    ran(tmp_path / "none" / "on", one, [])
+    assert "how long the rest takes isn't known" in plan_text(one, tmp_path / "none", tmp_path / "none" / "on")
+
+
+def test_a_search_that_goes_on_says_how_many_rates_it_has(tmp_path: Path) -> None:
+    one = spec(search={"start_rps": 2.0, "max_runs": 5}, concurrency=[4])
+    ran(tmp_path / "on", one, [12.0])
+    (first,) = searches(one)
+    about = {"engine": "vllm", "model": first.subject.model.shown, "repeat": 0, "requests": 1, "failed": 0, "searched": True}
+    with (tmp_path / "on" / "cells.jsonl").open("a") as ledger:
+        for rate in (2.0, 4.0):
+            plan = first.at(first.load.model_copy(update={"rate_rps": rate}))
+            entry = LedgerEntry(key=plan.key, cell=Cell(**about, rate_rps=rate), requests_bytes=0, end_s=1, wall_s=60)
+            ledger.write(entry.model_dump_json() + "\n")
+    text = plan_text(one, tmp_path, tmp_path / "on")
+    assert "a search of at most 5 cells (2 of them finished, each other sends for 60 s at least): vllm" in text
+    assert "# at most 6 cells in all, 3 of them finished" in text
+
+
 def test_an_earlier_run_of_the_same_spec_says_how_long_it_took(tmp_path: Path) -> None:
     one, other = spec(concurrency=[4, 8, 16]), spec(concurrency=[4, 8, 16], repeats=2)
     ran(tmp_path / "long", one, [12.0, 30.0, None])
@@ -57,7 +96,7 @@ def test_an_earlier_run_of_the_same_spec_says_how_long_it_took(tmp_path: Path) -
     ran(tmp_path / "other", other, [1.0, 1.0, 1.0])
     (tmp_path / "torn").mkdir()
     (tmp_path / "torn" / "cells.jsonl").write_text("{\n{\n")
-    found = earlier(one, tmp_path)
+    found = earlier(one.spec_hash(), tmp_path)
     assert (found.folder.name, sorted(found.wall_s.values())) == ("long", [12.0, 30.0]), "the most cells, without the failed one"
     text = plan_text(one, tmp_path)
     assert "concurrency 8 | repeat 0 (took 30.0 s before)" in text

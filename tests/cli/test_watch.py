@@ -1,5 +1,6 @@
 """ncdemo watch on runs that go on, end, fail and are killed: real processes write the folders."""
 
+import datetime
 import io
 import json
 import os
@@ -19,9 +20,10 @@ from rich.console import Console
 from ncdemo.cli.watch_gpus import troubles
 from ncdemo.cli.watch_screen import line, screen, sparkline
 from ncdemo.report.watched import MOST_LOSSES, Watched
-from ncdemo.spec import BenchSpec, TrainSpec, dump_spec
+from ncdemo.spec import BenchSpec, TrainSpec, dump_spec, load_spec
 from ncdemo.spec.result import StepRecord
 from ncdemo.spec.run_folder import note_process
+from ncdemo.spec.sweep import cells
 
 WRITER = """
 import sys, time
@@ -205,6 +207,30 @@ def test_a_benchmark_shows_its_cells_and_requests(bench_run) -> None:
     assert "output tokens/s" in shown
     assert re.search(r"vllm engine +0 running, 0 waiting, key-value cache 0(\.0)? %\n", shown)
     assert "5 of 8 cells" in line(run)
+
+
+def test_a_benchmark_shows_the_cell_that_it_is_at(bench_run) -> None:
+    folder = bench_run()
+    spec = load_spec(folder / "spec.yaml", BenchSpec)
+    record = json.loads((folder / "result.json").read_text())
+    began = datetime.datetime.now(datetime.UTC) - datetime.timedelta(seconds=100)
+    (folder / "result.json").write_text(
+        json.dumps(record | {"status": "running", "duration_s": None, "bench": None, "started_at": began.isoformat()})
+    )
+    plan, measured = cells(spec), record["bench"]["cells"]
+    entries = [
+        {"key": planned.key, "cell": cell, "requests_bytes": 0, "end_s": 10.0 * (n + 1), "wall_s": 10.0 + n}
+        for n, (planned, cell) in enumerate(zip(plan, measured, strict=True))
+    ]
+
+    def at(finished: int) -> str:
+        lines = [{"spec_hash": spec.spec_hash()}, *entries[:finished]]
+        (folder / "cells.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+        return text(seen(folder), width=200)
+
+    assert re.search(rf"cell +{re.escape(plan[0].key)}, 1\d\d s since the start\n", at(0))
+    assert re.search(rf"cell +{re.escape(plan[5].key)}, 5\d(\.\d)? s since the last one ended; its other repeats took 11 s\n", at(5))
+    assert plan[-1].key not in at(len(plan)), "none is left"
 
 
 def test_gpus_that_answer_and_one_that_is_lost(train_run) -> None:

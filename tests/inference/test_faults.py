@@ -40,7 +40,7 @@ SETTINGS = Settings("fp32", 128, 0.4, 1)
 WHAT = Asked([Prompt(i, (1, 2)) for i in range(4)], [None] * 4, [4] * 4)
 CLOSED = Load(kind="closed", concurrency=2)
 PARAMS = Params(2, 4, True, 0.0, 0)
-CLIENT = ClientOptions(Ceiling("here", 1e6, 1e6), 1, lambda *_: None)
+CLIENT = ClientOptions(Ceiling("here", 1e6, 1e6), 1)
 WITH_ARGS = """
 import sys
 from dataclasses import replace

@@ -30,14 +30,14 @@ NARROW, WIDE = Ceiling("", 1.0, 1.0), Ceiling("", 1e12, 1e12)
 
 @pytest.fixture
 def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Served]]:
-    """Start the canned server as a subject, in this process; `told` gathers its progress."""
+    """Start the canned server as a subject, in this process."""
     monkeypatch.setenv("NCDEMO_CACHE", str(tmp_path / "cache"))
     (tmp_path / "config.json").write_text("{}")
     open_ones: list[Served] = []
 
-    def start(engine: str = "echo", *, top: Ceiling = WIDE, processes: object = "auto", told: list | None = None, **settings) -> Served:
+    def start(engine: str = "echo", *, top: Ceiling = WIDE, processes: object = "auto", **settings) -> Served:
         lines = EngineLines(tmp_path, 0, engine=engine, model="m", variant=None)
-        client = ClientOptions(top, processes, lambda ended, of: told.append((ended, of)) if told is not None else None)
+        client = ClientOptions(top, processes)
         own = tmp_path / "servers" / engine
         open_ones.append(Served(engine, str(tmp_path), Settings("fp32", 256, 0.4, 8, **settings), own, client, lines, 0.0, 60.0))
         return open_ones[-1]

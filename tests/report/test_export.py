@@ -65,7 +65,7 @@ def test_a_killed_run_has_the_cells_that_it_finished(bench_run) -> None:
     assert len(found) == 5
     assert {row["engine_version"] for row in found} == {"vllm 0.32.0", None}
     a, b = read_side(run, "transformers"), read_side(run, "vllm")
-    assert "a: its run has no result yet, or was killed; these are its finished cells." in table(a, b, compare(a, b))
+    assert "a: its run is unfinished, it has 5 of 8 cells; these are compared." in table(a, b, compare(a, b))
 
 
 def test_a_run_that_was_killed_before_its_first_cell_says_so(bench_run) -> None:

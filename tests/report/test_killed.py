@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from ncdemo.report import write_report
+from ncdemo.spec.result import RunRecord
 
 
 def text_of(runs: list[Path], tmp_path: Path) -> str:
@@ -58,8 +59,16 @@ def test_interrupted_benchmark_keeps_its_requests(bench_run, tmp_path):
     text = text_of([run], tmp_path)
     assert "! interrupted" in text
     assert "stopped by SIGTERM" in text
-    assert "No cell was summed up" in text
+    assert "No cell was summed up: the run ended before its record was complete." in text
+    assert "This run is unfinished: it has 0 of 8 cells." in text
     assert "concurrency 8: share of requests" in text
+
+
+def test_stopped_benchmark_says_how_many_cells_it_has(bench_run, tmp_path):
+    whole = RunRecord.model_validate_json((bench_run("whole") / "result.json").read_text()).bench
+    run = bench_run(status="interrupted", reason="stopped by SIGTERM", bench=whole.model_copy(update={"cells": whole.cells[:3]}))
+    assert "This run is unfinished: it has 3 of 8 cells." in text_of([run], tmp_path)
+    assert "This run is unfinished" not in text_of([bench_run("failed", status="failed", reason="no cell could be measured")], tmp_path)
 
 
 def test_broken_line_in_the_middle_costs_that_line_only(train_run, tmp_path):

@@ -14,11 +14,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from ncdemo.spec.base import SpecError
-from ncdemo.spec.ledger import CELLS_FILE, LedgerEntry, LedgerHead, read_ledger
+from ncdemo.spec.ledger import CELLS_FILE, REQUESTS_FILE, LedgerEntry, LedgerHead, read_ledger, resumable
 from ncdemo.spec.result_bench import Cell, RequestRecord
 
-REQUESTS_FILE = "requests.jsonl"
 RESERVE_FILE = ".reserve"
 RESERVE_BYTES = 1 << 20
 """Given back on a full disk, so that the failure itself can be written."""
@@ -30,19 +28,10 @@ class Ledger:
 
     def __init__(self, folder: Path, spec_hash: str) -> None:
         self._cells, self._requests, self._reserve = folder / CELLS_FILE, folder / REQUESTS_FILE, folder / RESERVE_FILE
-        lines = read_ledger(self._cells)
-        if lines.spec_hash is None and self._size() > 0:
-            raise SpecError(f"{folder}: holds requests of a version that kept no ledger, so it can't go on; start a new run")
-        if lines.spec_hash not in (None, spec_hash):
-            raise SpecError(
-                f"{folder}: was begun with another spec ({lines.spec_hash}, this is {spec_hash}); start a new run, or use its own"
-            )
+        lines = resumable(folder, spec_hash)
         self.entries = lines.entries
         self.done: dict[str, Cell] = {entry.key: entry.cell for entry in lines.entries}
-        whole = lines.entries[-1].requests_bytes if lines.entries else 0
-        if self._size() < whole:
-            raise SpecError(f"{self._requests}: is shorter than its ledger says ({whole} bytes): it was cut by hand; start a new run")
-        _cut(self._requests, whole)
+        _cut(self._requests, lines.entries[-1].requests_bytes if lines.entries else 0)
         _cut(self._cells, lines.whole_bytes)
         if lines.spec_hash is None:
             _append(self._cells, LedgerHead(spec_hash=spec_hash).model_dump_json() + "\n")
@@ -53,6 +42,11 @@ class Ledger:
     def begin(self) -> None:
         """Start the clock of a cell's wall_s."""
         self._begun = time.perf_counter()
+
+    @property
+    def cell_s(self) -> float:
+        """Seconds since then."""
+        return time.perf_counter() - self._begun
 
     def commit(self, key: str, cell: Cell, records: Sequence[RequestRecord], now_s: float) -> Cell:
         """Write a finished cell and return it. On a full disk its requests are dropped and it is a recorded failure."""
@@ -82,8 +76,7 @@ class Ledger:
         self._reserve.unlink(missing_ok=True)
 
     def _enter(self, key: str, cell: Cell, requests_bytes: int, now_s: float) -> None:
-        wall = time.perf_counter() - self._begun
-        entry = LedgerEntry(key=key, cell=cell, requests_bytes=requests_bytes, end_s=now_s, wall_s=wall)
+        entry = LedgerEntry(key=key, cell=cell, requests_bytes=requests_bytes, end_s=now_s, wall_s=self.cell_s)
         _append(self._cells, entry.model_dump_json() + "\n")
         self.entries.append(entry)
         self.done[key] = cell

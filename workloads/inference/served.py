@@ -1,13 +1,12 @@
 """An engine's own server as a sweep's subject (mode: server): started once for its parameters, loaded over HTTP cell after cell.
 
-with Served("vllm", path, settings, folder, ClientOptions(top, "auto", tell), lines, every_s=5.0) as subject:
+with Served("vllm", path, settings, folder, ClientOptions(top, "auto"), lines, every_s=5.0) as subject:
     answers = subject.measure(what, load, params)
 """
 
 import logging
 import math
 import os
-from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -46,8 +45,6 @@ class ClientOptions:
     top: Ceiling
     """What one process of it can take on this machine."""
     processes: int | Literal["auto"]
-    on_progress: Callable[[int, int], None]
-    """Gets how many requests have ended, and of how many."""
 
 
 class Served:
@@ -59,6 +56,7 @@ class Served:
         self.failed: Failed | None = None
         self.client: Client | None = None
         self.counted: EngineCounts | None = None
+        self.ended = 0
         self._lines, self._every_s = lines, every_s
         self.load_time_s: float | None = None
         self.prefix_cache = "unknown"
@@ -122,12 +120,16 @@ class Served:
 
     def _load(self, plan: Plan) -> LoadResult:
         """Send a plan's requests to a server whose prefix cache is empty, and keep what the client and the engine did."""
+        self.ended = 0
         self._server.reset_prefix_cache()
         with Watch(self._server, self._lines, self._every_s) as watch:
-            result = run(plan, lambda ended: self._options.on_progress(ended, len(plan.requests)))
+            result = run(plan, self._tell)
         stamps = [ns for answer in result.answers for ns in (answer.sent_ns, *answer.chunk_ns[-1:])]
         self.client, self.counted = _client(result.report, self._options.top), watch.counts(min(stamps), max(stamps))
         return result
+
+    def _tell(self, ended: int) -> None:
+        self.ended = ended
 
     def _answers(self, result: LoadResult) -> list[Answer] | Failed:
         """Return the answers; those of a server that died or hangs go with its failure."""

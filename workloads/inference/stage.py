@@ -7,9 +7,10 @@ it, is started anew too, as often as need be: it may hold what it had begun, and
 
 import logging
 import re
-from collections.abc import Callable, Iterable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from threading import Event, Thread
 from typing import Literal
 
 from ncdemo.spec.bench import BenchSpec
@@ -28,6 +29,7 @@ from workloads.inference.subject import Failed, Subject, Worker
 
 log = logging.getLogger("ncdemo.bench")
 DEATHS = 2
+TELL_S = 0.5
 DEAD = ("engine_died", "engine_hung")
 
 
@@ -37,10 +39,9 @@ class Stage:
     def __init__(self, spec: BenchSpec, folder: Path, zero_ns: int, on_progress: Callable[[int, int], None]) -> None:
         """`folder` is the run directory, where servers leave their logs and their own figures; `zero_ns` its clock's zero.
 
-        `on_progress` gets, now and then, how many requests of the cell have ended, and of how many.
+        `on_progress` gets, twice a second, how many requests of the cell have ended, and of how many.
         """
         self._spec, self._folder, self._zero_ns, self._on_progress = spec, folder, zero_ns, on_progress
-        self._in_cell = False
         self._open: dict[SubjectKey, tuple[Subject, ExitStack]] = {}
         self._given_up: dict[SubjectKey, Failed] = {}
         self._deaths: dict[SubjectKey, int] = {}
@@ -53,10 +54,9 @@ class Stage:
         if key in self._given_up:
             return self._given_up[key]
         subject = self.get(key, what)
-        self._in_cell = True
         ready = subject.failed is None
-        answers = subject.failed or subject.measure(what, cell.load, params(self._spec, cell.load, what.max_new_tokens))
-        self._in_cell = False
+        with ticking(TELL_S, lambda: self._on_progress(subject.ended, len(what.prompts))):
+            answers = subject.failed or subject.measure(what, cell.load, params(self._spec, cell.load, what.max_new_tokens))
         if not isinstance(answers, Failed):
             self._deaths[key] = 0
         if subject.failed:
@@ -65,11 +65,6 @@ class Stage:
             if key in self._never_ready or self._deaths[key] >= DEATHS:
                 self._given_up[key] = subject.failed
         return answers
-
-    def _tell(self, ended: int, requests: int) -> None:
-        """Tell progress of a cell; a warm-up is none."""
-        if self._in_cell:
-            self._on_progress(ended, requests)
 
     def load(self, keys: Iterable[SubjectKey], what: Asked) -> None:
         """Load subjects that are not given up."""
@@ -121,7 +116,7 @@ class Stage:
         path = key.model.shown if key.engine == "openai" else model_path(key.model)
         lines = EngineLines(self._folder, self._zero_ns, engine=key.engine, model=key.model.shown, variant=key.variant)
         own = self._folder / "servers" / folder_name(key)
-        client = ClientOptions(top, spec.client_processes, self._tell)
+        client = ClientOptions(top, spec.client_processes)
         return Served(key.engine, path, settings, own, client, lines, spec.engine_metrics_every_s, spec.request_timeout_s)
 
     def _end(self, key: SubjectKey) -> None:
@@ -134,6 +129,24 @@ class Stage:
     def __exit__(self, *_: object) -> None:
         for key in list(self._open):
             self._end(key)
+
+
+@contextmanager
+def ticking(every_s: float, tick: Callable[[], None]) -> Iterator[None]:
+    """Call `tick` every so often in a thread of this process, which measures nothing itself; never after the body."""
+    over = Event()
+
+    def run() -> None:
+        while not over.wait(every_s):
+            tick()
+
+    thread = Thread(target=run, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 def folder_name(key: SubjectKey) -> str:

@@ -28,6 +28,7 @@ from ncdemo.spec.result_bench import Client
 from ncdemo.spec.result_engine import EngineCounts
 from ncdemo.spec.traffic import Load
 from workloads.inference.asked import Asked
+from workloads.inference.ended import Counter
 from workloads.inference.frameworks.base import Answer, Params, Settings, interpreter
 
 START_S = 1800.0
@@ -56,6 +57,11 @@ class Subject(Protocol):
     counted: EngineCounts | None
     """What the engine's own metrics say of the last cell; None without them."""
 
+    @property
+    def ended(self) -> int:
+        """Requests of the cell that have ended, as far as it is told: a thread asks while the cell is measured."""
+        ...
+
     def measure(self, what: Asked, load: Load, params: Params) -> list[Answer] | Failed: ...
 
     def __enter__(self) -> Self: ...
@@ -73,6 +79,7 @@ class Worker:
     def __init__(self, engine: str, path: str, settings: Settings, request_timeout_s: float, start_s: float = START_S) -> None:
         """A cell may take request_timeout_s for each time that its concurrency fits into its requests, loading start_s."""
         self._request_timeout_s, self._killed = request_timeout_s, False
+        self._counter = Counter()
         self._code: tempfile.TemporaryDirectory[str] | None = None
         self._process: subprocess.Popen[str] | None = None
         self.failed: Failed | None = None
@@ -83,6 +90,8 @@ class Worker:
         except OSError as error:
             self.failed = Failed("load_failed", f"the engine's process can't be started: {error}")
             return
+        finally:
+            self._counter.close_fd()
         reply = self._ask({"settings": asdict(settings)}, start_s)
         if "error" in reply:
             # Whatever it was, it never loaded.
@@ -97,14 +106,19 @@ class Worker:
         if (python := interpreter(engine)) != sys.executable:
             self._code = tempfile.TemporaryDirectory(prefix="ncdemo-code-")
             env["PYTHONPATH"] = os.pathsep.join(filter(None, (_our_code(Path(self._code.name)), os.environ.get("PYTHONPATH"))))
-        command = [python, "-m", "workloads.inference.worker", engine, path]
-        return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=env, text=True)
+        command = [python, "-m", "workloads.inference.worker", engine, path, str(self._counter.fd)]
+        return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=env, text=True, pass_fds=(self._counter.fd,))
+
+    @property
+    def ended(self) -> int:
+        return self._counter.count
 
     def measure(self, what: Asked, load: Load, params: Params) -> list[Answer] | Failed:
         """Return the answers, or why there are none. An engine that failed may keep what it had begun, so it is of no use then."""
         assert load.kind == "closed", "the spec allows an offline engine closed loops only"
         if self.failed:
             return self.failed
+        self._counter.reset()
         limit_s = self._request_timeout_s * math.ceil(len(what.prompts) / params.concurrency)
         reply = self._ask({"prompts": [(p.index, p.token_ids) for p in what.prompts], "params": asdict(params)}, limit_s)
         if "answers" in reply:

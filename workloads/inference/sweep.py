@@ -13,6 +13,7 @@ from ncdemo.spec.base import SpecError
 from ncdemo.spec.bench import BenchSpec
 from ncdemo.spec.common import ModelRef
 from ncdemo.spec.energy import Meter
+from ncdemo.spec.ledger import earlier, usual_s, walls
 from ncdemo.spec.result_bench import BenchResult, Cell, Gates, RequestRecord, SearchResult
 from ncdemo.spec.sweep import PlannedCell, cells, requests, searches
 from workloads.data.models import load_tokenizer
@@ -41,6 +42,10 @@ class Sweep:
     def __init__(self, spec: BenchSpec, run: Run, ledger: Ledger) -> None:
         self._spec, self._run, self._ledger = spec, run, ledger
         self._plan = cells(spec)
+        before = earlier(spec.spec_hash(), run.folder.parent)
+        self._took_before = before.wall_s if before else {}
+        self._expected_s: float | None = None
+        """What the cell that is measured took in other repeats or, without any, in an earlier run of this spec."""
         self._found: dict[str, SearchResult] = {}
         self._asked: dict[tuple[Any, ...], Asked | Failed] = {}
         self._tokenizers: dict[ModelRef, Any] = {}
@@ -83,9 +88,12 @@ class Sweep:
     def _cell(self, stage: Stage, plan: PlannedCell) -> Cell:
         """Measure one cell and commit it."""
         what = self._what(plan)
-        if self._spec.side_by_side and isinstance(what, Asked):
-            # All of a model before the first is measured: none then has the machine to itself.
-            stage.load([p.subject for p in self._plan if p.subject.model == plan.subject.model and p.key not in self._ledger.done], what)
+        if isinstance(what, Asked):  # before the cell's clock begins
+            # Side by side: all of a model before the first is measured, as none then has the machine to itself.
+            also = self._plan if self._spec.side_by_side else ()
+            others = [p.subject for p in also if p.subject.model == plan.subject.model and p.key not in self._ledger.done]
+            stage.load([*others, plan.subject], what)
+        self._expected_s = usual_s(plan.key, walls(self._ledger.entries)) or self._took_before.get(plan.key)
         self._ledger.begin()
         answers = what if isinstance(what, Failed) else stage.measure(plan, what)
         if isinstance(answers, Failed):
@@ -218,8 +226,10 @@ class Sweep:
         )
 
     def _within(self, ended: int, requests: int) -> None:
-        """Tell how far the cell is that is measured: its share of one."""
-        progress("bench", len(self._ledger.done) + ended / requests, len(self._plan), requests=ended)
+        """Tell how far the cell is that is measured: its share of one, and its time against what it is expected to take."""
+        expected = {} if self._expected_s is None else {"expected_s": self._expected_s}
+        share = ended / requests
+        progress("bench", len(self._ledger.done) + share, len(self._plan), requests=ended, cell_s=self._ledger.cell_s, **expected)
 
     def _progress(self, **figures: float) -> None:
         progress("bench", len(self._ledger.done), len(self._plan), **figures)

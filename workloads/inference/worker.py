@@ -2,6 +2,7 @@
 
 subject.py starts it and talks to it in JSON lines: {"settings"} -> {"loaded"}, then {"prompts", "params"} -> {"answers"}.
 A failure is {"error", "kind"}. Engines print to stdout as they like; the answers go through a copy of it that they don't know.
+A third argument is the file descriptor through which ended requests are counted (ended.py).
 """
 
 import ctypes
@@ -13,6 +14,7 @@ from dataclasses import asdict
 from typing import Any
 
 from ncdemo.spec.base import SpecError
+from workloads.inference.ended import share
 from workloads.inference.frameworks import engine
 from workloads.inference.frameworks.base import ModelMissing, Params, Prompt, Settings, check_model
 
@@ -21,7 +23,9 @@ def main() -> None:
     _end_with_parent()
     replies = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
-    name, path = sys.argv[1:3]
+    name, path, *counter = sys.argv[1:]
+    if counter:
+        share(int(counter[0]))
 
     def reply(message: dict[str, Any]) -> None:
         replies.write(json.dumps(message) + "\n")

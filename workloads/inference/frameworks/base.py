@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ncdemo.spec.base import SpecError
+from workloads.inference.ended import ended
 
 DTYPES = {"fp32": "float32", "bf16": "bfloat16"}
 OWN_PYTHON = ("sglang", "lmdeploy")
@@ -162,6 +163,7 @@ def admit(prompts: Sequence[Prompt], params: Params, max_model_len: int) -> tupl
         asked = f"{len(prompt.token_ids)} prompt and {params.max_new_tokens} output tokens"
         problem = f"prompt too long: {asked}, max_model_len is {max_model_len}" if prompt.token_ids else "empty prompt"
         refused.append(Answer(prompt.index, now, now, error=problem))
+        ended()
     return fits, refused
 
 
@@ -174,6 +176,7 @@ async def closed_loop(prompts: Sequence[Prompt], concurrency: int, ask: Callable
             now = time.perf_counter_ns()
             answer = Answer(prompt.index, scheduled_ns=now, sent_ns=now)  # due when there is room for it
             await ask(prompt, answer)
+            ended()
             return answer
 
     return list(await asyncio.gather(*map(one, prompts)))

@@ -5,6 +5,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from workloads.inference.ended import ended
 from workloads.inference.frameworks.base import HOST, Answer, Params, Prompt, Serve, Settings, admit
 
 FIGURES = (
@@ -29,6 +30,7 @@ def run(prompts: Sequence[Prompt], model: Any, params: Params) -> list[Answer]:
             answer.chunk_ns.append(time.perf_counter_ns())
             answer.chunk_tokens.append(1)
         answers.append(answer)
+        ended()
     return answers
 
 

@@ -5,6 +5,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from workloads.inference.ended import ended
 from workloads.inference.frameworks.base import Answer, Params, Prompt, Settings, admit
 
 
@@ -30,7 +31,9 @@ def run(prompts: Sequence[Prompt], model: Any, params: Params) -> list[Answer]:
     torch.manual_seed(params.seed)
     fits, answers = admit(prompts, params, model.ncdemo_max_model_len)
     for i in range(0, len(fits), params.concurrency):
-        answers += _batch(fits[i : i + params.concurrency], model, params)
+        batch = _batch(fits[i : i + params.concurrency], model, params)
+        answers += batch
+        ended(len(batch))
     return answers
 
 

@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from workloads.inference.ended import ended
 from workloads.inference.frameworks.base import DTYPES, HOST, Answer, Params, Prompt, Serve, Settings, admit
 
 # Without a GPU: one process, no core binding (it fails in containers), 1 GiB of key-value cache.
@@ -88,6 +89,7 @@ def run(prompts: Sequence[Prompt], model: Any, params: Params) -> list[Answer]:
                 answer.token_ids += tokens
             if output.finished:
                 in_flight -= 1
+                ended()
     return [*answers.values(), *refused]
 
 
