@@ -42,6 +42,8 @@ class LedgerLines:
     entries: list[LedgerEntry] = field(default_factory=list)
     whole_bytes: int = 0
     """What comes after them is torn."""
+    last_bytes: int = 0
+    """Of them, the last line's."""
 
 
 def read_ledger(path: Path) -> LedgerLines:
@@ -61,4 +63,5 @@ def read_ledger(path: Path) -> LedgerLines:
                 raise SpecError(f"{path}:{number}: not a finished cell, though lines follow it; start a new run") from None
             break
         found.whole_bytes += len(line)
+        found.last_bytes = len(line)
     return found
