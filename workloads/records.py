@@ -42,14 +42,20 @@ class Records:
         if self._flush():
             return
         self.reserve.free()
-        until = time.monotonic() + wait_s
-        if wait_s and not self._flush():
-            self._say(f"{self._folder}: no room for its last records; free some space: they wait for {wait_s:.0f} s")
-        while not self._flush():
-            if time.monotonic() >= until:
-                lost = ", ".join(f"{lines.held} records of {file}" for file, lines in self._files.items() if lines.held)
-                raise NoRoom(f"{self._folder}: no room on its disk, so {lost} are lost; free some space and start the same command again")
-            time.sleep(AGAIN_S)
+        try:
+            if self._flush():
+                return
+            if wait_s:
+                self._say(f"{self._folder}: no room for its last records; free some space: they wait for {wait_s:.0f} s")
+            until = time.monotonic() + wait_s
+            while time.monotonic() < until:
+                time.sleep(AGAIN_S)
+                if self._flush():
+                    return
+        finally:
+            self.reserve.keep()  # for result.json, before the sampler's last samples take it
+        lost = ", ".join(f"{lines.held} records of {file}" for file, lines in self._files.items() if lines.held)
+        raise NoRoom(f"{self._folder}: no room on its disk, so {lost} are lost; free some space and start the same command again")
 
     def outages(self, zero_ns: int) -> list[DiskFull]:
         """Return when records found no room, by a clock with this zero (perf_counter_ns); what still waits is lost."""

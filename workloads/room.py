@@ -42,12 +42,10 @@ class Reserve:
         self._path = folder / RESERVE_FILE
 
     def keep(self) -> None:
-        """Make it, unless it is there or doesn't fit."""
-        try:
+        """Make it, unless it is there; of a disk that is nearly full, of what is left."""
+        with suppress(OSError):
             if not self._path.exists():
                 self._path.write_bytes(os.urandom(RESERVE_BYTES))  # zeros would take no room where a file system compresses
-        except OSError:
-            self.free()
 
     def free(self) -> None:
         with suppress(OSError):
