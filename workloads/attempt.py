@@ -86,6 +86,14 @@ def last_error(log: Path, since: int) -> str | None:
 
 def settle(folder: Path, spec: TrainSpec | BenchSpec, stopped: bool, how: str, error: str | None) -> bool:
     """Close the record of a workload that couldn't, e.g. because it ran out of memory and was killed; say whether that was so."""
+    try:
+        return _settle(folder, spec, stopped, how, error)
+    except OSError as full:
+        LOG.error("%s: how the run ended could not be written (%s); free some space and start the same job again", folder, full)
+        return False
+
+
+def _settle(folder: Path, spec: TrainSpec | BenchSpec, stopped: bool, how: str, error: str | None) -> bool:
     if not (folder / "result.json").exists():
         Run(folder, spec)
     record = read_record(folder)

@@ -22,7 +22,7 @@ from typing import Any, Literal, NoReturn
 from ncdemo.spec.base import SpecError
 from ncdemo.spec.bench import BenchSpec
 from ncdemo.spec.job import EXIT_BAD_SPEC, EXIT_FAILED, NCDEMO_EXIT_FILE, WORKLOAD_INTERRUPTED
-from ncdemo.spec.paths import runs_dir
+from ncdemo.spec.paths import NCDEMO_RUNS, runs_dir
 from ncdemo.spec.record import Record
 from ncdemo.spec.result import RunRecord, TrainResult
 from ncdemo.spec.result_bench import BenchResult
@@ -34,6 +34,9 @@ from workloads.metrics.exporters.live import live
 from workloads.metrics.mlflow_key import note_key
 from workloads.metrics.mlflow_log import log_model, log_run, resolve_uri
 from workloads.metrics.sampler import Sampler
+from workloads.records import Records
+from workloads.room import WAIT_S, NoRoom, lacks_room
+from workloads.said import Stderr
 from workloads.stop import Interrupted, StopRequest
 
 log = logging.getLogger("ncdemo")
@@ -49,6 +52,7 @@ class Run:
         self.zero_ns = time.perf_counter_ns() - round(clock_s * 1e9)
         self.train: TrainResult | None = None
         self.bench: BenchResult | None = None
+        self.records = Records(folder, log.warning)
         started = (datetime.datetime.now(datetime.UTC) - datetime.timedelta(seconds=clock_s)).isoformat(timespec="milliseconds")
         self._record = RunRecord(
             kind=spec.kind,
@@ -68,15 +72,21 @@ class Run:
         return (time.perf_counter_ns() - self.zero_ns) / 1e9
 
     def append(self, file: str, record: Record) -> None:
-        """Add one JSON line; it is in the file when this returns, so a killed run keeps it."""
-        with (self.folder / file).open("a", encoding="utf-8") as lines:
-            lines.write(record.model_dump_json() + "\n")
+        """Add one JSON line to a file of the run (records.py)."""
+        self.records.append(file, record)
 
     def close(self, status: Literal["finished", "failed", "interrupted"], reason: str | None = None) -> None:
         """Write how the run ended."""
         changes = {"status": status, "reason": reason, "duration_s": self.now(), "train": self.train, "bench": self.bench}
-        self._record = self._record.model_copy(update=changes)
-        self._write_result()
+        self._record = self._record.model_copy(update={**changes, "disk_full": self.records.outages(self.zero_ns)})
+        try:
+            self._write_result()
+        except OSError as error:
+            if not lacks_room(error):
+                raise
+            self.records.reserve.free()
+            self._write_result()
+        self.records.reserve.free()
 
     def _write_result(self) -> None:
         write_json(self.folder / "result.json", self._record.model_dump(mode="json"))
@@ -90,18 +100,29 @@ def open_run(folder: Path, spec: TrainSpec | BenchSpec, *, stop: StopRequest | N
     """
     if stop is None:
         StopRequest().install()
-    run, finished = Run(folder, spec, clock_s), False
     try:
+        run, finished = Run(folder, spec, clock_s), False
+        run.records.reserve.keep()
         write_json(folder / "environment.json", environment(spec.spec_hash()))
+    except OSError as error:
+        if lacks_room(error):
+            raise NoRoom(f"{folder}: {error.strerror}; free some space, or set {NCDEMO_RUNS} to a folder on a disk with room") from None
+        raise
+    try:
         with live(folder, spec.telemetry), Sampler(folder / "samples.jsonl", spec.telemetry.sample_hz, run.zero_ns):
-            yield run
+            try:
+                yield run
+            except BaseException:
+                _last_words(run)
+                raise
+            run.records.settle(WAIT_S)
         run.close("finished")
         finished = True
     except Interrupted as stopped:
-        run.close("interrupted", f"stopped by {stopped}; what was written until then is whole. Start the same command again")
+        _close(run, "interrupted", f"stopped by {stopped}; what was written until then is whole. Start the same command again")
         leave(WORKLOAD_INTERRUPTED)
     except BaseException as error:
-        run.close("failed", str(error) if isinstance(error, SpecError) else f"{type(error).__name__}: {error}")
+        _close(run, "failed", str(error) if isinstance(error, SpecError | NoRoom) else f"{type(error).__name__}: {error}")
         raise
     finally:
         push_end(folder, spec.telemetry, finished=finished)
@@ -114,6 +135,22 @@ def open_run(folder: Path, spec: TrainSpec | BenchSpec, *, stop: StopRequest | N
                 log_model(folder, uri, logged, spec.telemetry.mlflow_model)
 
 
+def _last_words(run: Run) -> None:
+    """Write what a full disk held back of a run that ends for another reason, which goes on to be told."""
+    try:
+        run.records.settle(0.0)
+    except NoRoom as lost:
+        log.error("%s", lost)
+
+
+def _close(run: Run, status: Literal["failed", "interrupted"], reason: str) -> None:
+    """Write how a run ended that didn't finish; a disk without room for that must not hide the reason."""
+    try:
+        run.close(status, reason)
+    except OSError as error:
+        log.error("%s: how the run ended could not be written (%s): it is %s, %s", run.folder, error, status, reason)
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write a JSON file whole or not at all."""
     write_text(path, json.dumps(value, indent=1) + "\n")
@@ -122,8 +159,13 @@ def write_json(path: Path, value: Any) -> None:
 def write_text(path: Path, text: str) -> None:
     """Write a file whole or not at all."""
     part = path.with_name(f".{path.name}.{os.getpid()}")
-    part.write_text(text, encoding="utf-8")
-    os.replace(part, path)
+    try:
+        part.write_text(text, encoding="utf-8")
+        os.replace(part, path)
+    except OSError:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)  # on a full disk half a file takes what little room there is
+        raise
 
 
 def progress(phase: str, done: float, total: int, **figures: float) -> None:
@@ -135,18 +177,27 @@ def progress(phase: str, done: float, total: int, **figures: float) -> None:
 
 
 def main_guard(main: Any) -> None:
-    """Run a workload's main: logs on stderr; a user's mistake is one line and exit 2, any other error a traceback and exit 1."""
-    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format=LOG_FORMAT)
+    """Run a workload's main: logs on stderr; a user's mistake or a full disk is one line, any other error a traceback."""
+    logging.basicConfig(level=logging.INFO, handlers=[Stderr()], format=LOG_FORMAT)
     try:
         main()
     except SpecError as mistake:
-        print(f"Error: {mistake}", file=sys.stderr)
+        _say(f"Error: {mistake}")
         leave(EXIT_BAD_SPEC)
+    except NoRoom as full:
+        _say(f"Error: {full}")
+        leave(EXIT_FAILED)
     except Interrupted:
         leave(WORKLOAD_INTERRUPTED)
     except Exception:
-        traceback.print_exc()
+        _say(traceback.format_exc().rstrip())
         leave(EXIT_FAILED)
+
+
+def _say(text: str) -> None:
+    """Say it on stderr, which may be a file on a full disk: the exit code comes all the same."""
+    with suppress(OSError):
+        print(text, file=sys.stderr, flush=True)
 
 
 def leave(code: int) -> NoReturn:

@@ -21,7 +21,7 @@ from ncdemo.report.sample_rows import row_lines
 from ncdemo.report.samples import Telemetry, to_telemetry
 from ncdemo.spec import SpecError
 from ncdemo.spec.ledger import CELLS_FILE
-from ncdemo.spec.result import SCHEMA_VERSION, EvalRecord, RunRecord
+from ncdemo.spec.result import SCHEMA_VERSION, DiskFull, EvalRecord, RunRecord
 from ncdemo.spec.result_bench import Cell, subject_of
 from ncdemo.spec.run_folder import ENGINES_FILE, node_samples
 
@@ -91,6 +91,7 @@ def read_run(path: Path) -> Run:
     _check(path)
     run = Run(folder=path.resolve().name)
     run.record = _result(path, run.problems)
+    run.problems += [_shown(outage) for outage in run.record.disk_full] if run.record else []
     run.spec_text, run.spec = _spec(path, run.problems)
     run.environment = _json_dict(path / "environment.json", run.problems) or {}
     run.steps = to_columns(records(path / "steps.jsonl", run.problems), STEP, needed=2)
@@ -137,6 +138,13 @@ def _check(path: Path) -> None:
         inside = sorted(child for child in path.iterdir() if child.is_dir() and any((child / name).is_file() for name in FILES))
         remedy = f"it holds some: give {inside[-1]}" if inside else "give a folder that ncdemo train or ncdemo bench wrote"
         raise SpecError(f"{path}: is not a run directory (it has no result.json, spec.yaml or records); {remedy}")
+
+
+def _shown(outage: DiskFull) -> str:
+    """Return what a full disk did to a file of the run."""
+    lasted = "until its end" if outage.end_s is None else f"for {outage.end_s - outage.start_s:.1f} s"
+    kept = f"{outage.lost} records are lost" if outage.lost else f"{outage.held} records waited in memory and are all there"
+    return f"{outage.file}: no room on the run's disk {lasted}, from {outage.start_s:.1f} s on ({outage.why}); {kept}."
 
 
 def _result(path: Path, problems: list[str]) -> RunRecord | None:

@@ -17,6 +17,8 @@ from ncdemo.spec.sweep import without_repeat
 
 CELLS_FILE = "cells.jsonl"
 REQUESTS_FILE = "requests.jsonl"
+DISK_FULL = "disk_full"
+"""The failure of a cell that ended its sweep, as no later one could have been kept either."""
 
 
 class LedgerHead(Record):
@@ -46,6 +48,8 @@ class LedgerLines:
     entries: list[LedgerEntry] = field(default_factory=list)
     whole_bytes: int = 0
     """What comes after them is torn."""
+    last_bytes: int = 0
+    """Of them, the last line's."""
 
 
 def read_ledger(path: Path) -> LedgerLines:
@@ -65,6 +69,7 @@ def read_ledger(path: Path) -> LedgerLines:
                 raise SpecError(f"{path}:{number}: not a finished cell, though lines follow it; start a new run") from None
             break
         found.whole_bytes += len(line)
+        found.last_bytes = len(line)
     return found
 
 
@@ -94,6 +99,9 @@ def earlier(spec_hash: str, runs: Path, done: Container[str] = ()) -> Earlier | 
 def resumable(folder: Path, spec_hash: str) -> LedgerLines:
     """Return what a run of this spec has finished and goes on from. Raise SpecError for a folder with which it can't go on."""
     lines, requests = read_ledger(folder / CELLS_FILE), folder / REQUESTS_FILE
+    if lines.entries and lines.entries[-1].cell.failure == DISK_FULL:  # the cell to go on with
+        lines.entries.pop()
+        lines.whole_bytes -= lines.last_bytes
     size = requests.stat().st_size if requests.exists() else 0
     if lines.spec_hash is None and size > 0:
         raise SpecError(f"{folder}: holds requests of a version that kept no ledger, so it can't go on; start a new run")

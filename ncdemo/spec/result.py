@@ -177,6 +177,22 @@ class TrainResult(Record):
     """Which data were really used: name, revision, fallback, content hash, number of examples."""
 
 
+class DiskFull(Record):
+    """A time in which a file of the run could not be written: its disk was full, or its network mount failed."""
+
+    file: str
+    why: str
+    """The system's word for it, e.g. No space left on device."""
+    start_s: float
+    """Since the run's clock zero."""
+    end_s: float | None = None
+    """None: there was still no room at the run's end."""
+    held: int
+    """Records that waited in memory for room."""
+    lost: int
+    """Records that were never written, as there was no room until the end, or more than memory holds."""
+
+
 class RunRecord(Record):
     """result.json of every run."""
 
@@ -196,5 +212,7 @@ class RunRecord(Record):
     duration_s: float | None = None
     """The run's clock at its end. Of a run that went on after a stop: without the pause, and of training without what an attempt did
     after the checkpoint that the next one went on from."""
+    disk_full: list[DiskFull] = []
+    """Of its newest attempt, in order; samples and checkpoints have their own words in log.txt."""
     train: TrainResult | None = None
     bench: BenchResult | None = None

@@ -31,6 +31,7 @@ from workloads.inference.servers.server import Server
 from workloads.inference.servers.watch import EngineLines
 from workloads.inference.stage import Stage
 from workloads.inference.subject import Failed, Worker
+from workloads.records import Records
 
 SPEC = {
     "mode": "server", "engines": ["echo"], "concurrency": [8], "prompts": {"count": 24}, "sampling": {"max_new_tokens": 6},
@@ -120,7 +121,7 @@ def test_a_stopped_server_gives_no_answer_to_its_health_either(tmp_path: Path, t
 
 
 def serve(folder: Path, model: Path, request_timeout_s: float = 20.0) -> Served:
-    lines = EngineLines(folder, 0, engine="echo", model="m", variant=None)
+    lines = EngineLines(Records(folder, print).append, 0, engine="echo", model="m", variant=None)
     return Served("echo", str(model), SETTINGS, folder / "server", CLIENT, lines, 0.0, request_timeout_s)
 
 
@@ -211,7 +212,7 @@ def test_an_engine_that_failed_is_started_anew(tmp_path: Path, tiny_model: Path,
         "workloads.inference.stage.params",
         lambda *asked: replace(params(*asked), max_new_tokens="no number") if broken.pop(0) else params(*asked),
     )
-    with Stage(spec, tmp_path, 0, lambda *_: None) as stage:
+    with Stage(spec, tmp_path, Records(tmp_path, print).append, 0, lambda *_: None) as stage:
         found, pids = [], []
         for cell in cells(spec):
             pids.append(stage.get(cell.subject, WHAT)._process.pid)
@@ -231,7 +232,7 @@ def locked(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 
 def outside(url: str, folder: Path) -> Served:
-    lines = EngineLines(folder, 0, engine="openai", model="m", variant=None)
+    lines = EngineLines(Records(folder, print).append, 0, engine="openai", model="m", variant=None)
     settings = replace(SETTINGS, endpoint_url=url)
     return Served("openai", "m", settings, folder / "server", CLIENT, lines, 0.0, 20.0)
 

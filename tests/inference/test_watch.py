@@ -14,6 +14,7 @@ from workloads.inference.frameworks.base import Serve
 from workloads.inference.servers.prometheus import figures, parse
 from workloads.inference.servers.server import Server
 from workloads.inference.servers.watch import EngineLines, Watch
+from workloads.records import Records
 
 FIGURES = (("running", "e:running"), ("waiting", "e:waiting"), ("kv_cache_used", "e:cache"), ("output_tokens", "e:out_total"))
 
@@ -59,7 +60,7 @@ def engine() -> Iterator[Engine]:
 def watch(engine: Engine, tmp_path: Path) -> Iterator[Callable[[float], Watch]]:
     how = Serve((), engine.url, "m", metrics="/metrics", metrics_prefix="e:", figures=FIGURES)
     with Server(how, tmp_path / "server") as server:
-        yield lambda every_s: Watch(server, EngineLines(tmp_path, 0, engine="e", model="m", variant=None), every_s)
+        yield lambda every_s: Watch(server, EngineLines(Records(tmp_path, print).append, 0, engine="e", model="m", variant=None), every_s)
 
 
 def lines(folder: Path) -> list[EngineSample]:
@@ -134,7 +135,7 @@ def test_a_load_that_raises_is_not_held_up(engine: Engine, watch: Callable[[floa
 
 def test_a_line_that_a_kill_tore_spoils_none_after_it(tmp_path: Path) -> None:
     (tmp_path / "engines.jsonl").write_text('{"time_s": 1.0, "engi')
-    EngineLines(tmp_path, 0, engine="e", model="m", variant=None).add({"running": 2.0})
+    EngineLines(Records(tmp_path, print).append, 0, engine="e", model="m", variant=None).add({"running": 2.0})
     torn, whole = (tmp_path / "engines.jsonl").read_text().splitlines()
     assert json.loads(whole)["running"] == 2.0
     with pytest.raises(ValueError, match="Unterminated"):
@@ -142,5 +143,5 @@ def test_a_line_that_a_kill_tore_spoils_none_after_it(tmp_path: Path) -> None:
 
 
 def test_a_disk_that_is_full_loses_lines_and_nothing_else(tmp_path: Path) -> None:
-    sample = EngineLines(tmp_path / "gone", 0, engine="e", model="m", variant=None).add({"running": 2.0})
+    sample = EngineLines(Records(tmp_path / "gone", print).append, 0, engine="e", model="m", variant=None).add({"running": 2.0})
     assert sample.running == 2.0

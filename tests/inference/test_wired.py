@@ -21,6 +21,7 @@ from workloads.inference.served import ClientOptions, Served, processes_needed
 from workloads.inference.servers.command import served_versions, write_command
 from workloads.inference.servers.server import Server
 from workloads.inference.servers.watch import EngineLines
+from workloads.records import Records
 
 SETTINGS = Settings("fp32", 256, 0.4, 8)
 ASKED = Asked([Prompt(i, (1, 2, 3)) for i in range(12)], [None] * 12, [4] * 12)
@@ -36,7 +37,7 @@ def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable
     open_ones: list[Served] = []
 
     def start(engine: str = "echo", *, top: Ceiling = WIDE, processes: object = "auto", **settings) -> Served:
-        lines = EngineLines(tmp_path, 0, engine=engine, model="m", variant=None)
+        lines = EngineLines(Records(tmp_path, print).append, 0, engine=engine, model="m", variant=None)
         client = ClientOptions(top, processes)
         own = tmp_path / "servers" / engine
         open_ones.append(Served(engine, str(tmp_path), Settings("fp32", 256, 0.4, 8, **settings), own, client, lines, 0.0, 60.0))

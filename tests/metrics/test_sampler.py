@@ -13,6 +13,7 @@ import psutil
 import pytest
 
 from ncdemo.spec.result import GpuSample, Sample
+from tests.full_disk import small_disk
 from workloads.metrics.gpu import row
 from workloads.metrics.readings import Readings
 from workloads.metrics.sampler import Sampler
@@ -166,22 +167,40 @@ def test_a_sampler_that_hangs_is_killed_within_a_second(tmp_path, until, caplog)
     assert "did not end within 0.9 s and was killed" in caplog.text
 
 
-def test_full_disk_costs_samples_and_nothing_else(tmp_path, until, capfd):
+def test_a_disk_that_is_full_to_the_end_costs_samples_and_nothing_else(tmp_path, until, capfd):
     if not os.path.exists("/dev/full"):
         pytest.skip("no /dev/full here")
     with Sampler("/dev/full", 50, time.perf_counter_ns()) as sampler:
         time.sleep(0.5)
         assert psutil.Process(sampler.pid).status() != psutil.STATUS_ZOMBIE, "it goes on: there may be room again"
     err = capfd.readouterr().err
-    assert err.count("No space left on device; samples are lost until there is room") == 1
+    assert err.count("No space left on device; free some space. Until then its lines are held in memory") == 1
     assert "could not be written" in err
+
+
+def test_a_disk_that_is_full_for_a_while_costs_no_sample(tmp_path, samples, until, capfd):
+    with small_disk(tmp_path / "disk", mib=1) as disk:
+        path = disk.path / "samples.jsonl"
+        with Sampler(path, 50, time.perf_counter_ns()):
+            until(lambda: lines(path))
+            disk.fill()
+            time.sleep(1.5)
+            held = lines(path)
+            disk.free()
+            until(lambda: lines(path) > held + 60)
+        ticks = [sample.tick for sample in samples(path)[:-1]]
+    err = capfd.readouterr().err
+    skipped = re.search(r"of (\d+) samples (\d+) were late and skipped, 0 could not be written", err)
+    assert ticks == sorted(set(ticks))
+    assert ticks[-1] + 1 - len(ticks) == (int(skipped[2]) if skipped else 0), "each that was taken is there, once"
+    assert err.count("there is room again after ") == err.count("No space left on device") >= 1
 
 
 def test_file_size_limit_leaves_whole_lines(tmp_path, samples, until):
     path = tmp_path / "samples.jsonl"
     command = f'ulimit -f 2; exec "$0" -m workloads.metrics.sampler --out "$1" --hz 100 --pid {os.getpid()}'
     with process("bash", "-c", command, sys.executable, str(path), stderr=subprocess.PIPE, text=True) as sampler:
-        assert "samples are lost" in sampler.stderr.readline()
+        assert "are held in memory" in sampler.stderr.readline()
         sampler.terminate()
         assert "could not be written" in sampler.stderr.read()
     assert 2 <= len(samples(path)) <= 2048 // 100

@@ -15,6 +15,7 @@ from typing import Literal
 
 from ncdemo.spec.bench import BenchSpec
 from ncdemo.spec.common import Precision
+from ncdemo.spec.record import Record
 from ncdemo.spec.result_bench import Client
 from ncdemo.spec.result_engine import EngineCounts
 from ncdemo.spec.sweep import PlannedCell, SubjectKey
@@ -36,12 +37,14 @@ DEAD = ("engine_died", "engine_hung")
 class Stage:
     """The loaded subjects of one sweep; `with` ends them all."""
 
-    def __init__(self, spec: BenchSpec, folder: Path, zero_ns: int, on_progress: Callable[[int, int], None]) -> None:
-        """`folder` is the run directory, where servers leave their logs and their own figures; `zero_ns` its clock's zero.
+    def __init__(
+        self, spec: BenchSpec, folder: Path, append: Callable[[str, Record], None], zero_ns: int, on_progress: Callable[[int, int], None]
+    ) -> None:
+        """`folder` is the run directory, where servers leave their logs; `append` writes their own figures there; `zero_ns` its clock's zero.
 
         `on_progress` gets, twice a second, how many requests of the cell have ended, and of how many.
         """
-        self._spec, self._folder, self._zero_ns, self._on_progress = spec, folder, zero_ns, on_progress
+        self._spec, self._folder, self._append, self._zero_ns, self._on_progress = spec, folder, append, zero_ns, on_progress
         self._open: dict[SubjectKey, tuple[Subject, ExitStack]] = {}
         self._given_up: dict[SubjectKey, Failed] = {}
         self._deaths: dict[SubjectKey, int] = {}
@@ -114,7 +117,7 @@ class Stage:
         # Before any server works beside it; measured once per machine and run.
         top = ceiling(self._folder / "client-ceiling.json")
         path = key.model.shown if key.engine == "openai" else model_path(key.model)
-        lines = EngineLines(self._folder, self._zero_ns, engine=key.engine, model=key.model.shown, variant=key.variant)
+        lines = EngineLines(self._append, self._zero_ns, engine=key.engine, model=key.model.shown, variant=key.variant)
         own = self._folder / "servers" / folder_name(key)
         client = ClientOptions(top, spec.client_processes)
         return Served(key.engine, path, settings, own, client, lines, spec.engine_metrics_every_s, spec.request_timeout_s)

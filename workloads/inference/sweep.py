@@ -2,7 +2,8 @@
 
     Sweep(spec, run, ledger).measure()
 
-Whatever an engine, a model or the disk does, the next cell is tried. What the ledger has is not measured again.
+Whatever an engine or a model does, the next cell is tried; a disk that stays full ends the sweep, as no cell could be kept. What the
+ledger has is not measured again.
 """
 
 import logging
@@ -28,6 +29,7 @@ from workloads.inference.search import Hunt, judge
 from workloads.inference.servers.command import served_versions
 from workloads.inference.stage import Stage, precision
 from workloads.inference.subject import Failed
+from workloads.room import NoRoom
 from workloads.run import Run, progress
 
 log = logging.getLogger("ncdemo.bench")
@@ -57,7 +59,7 @@ class Sweep:
             log.info("going on: %d of %d cells are finished", len(self._ledger.done), len(self._plan))
         for plan in (*self._plan, *searches(self._spec)):  # before any engine is loaded: a prompt file that isn't there ends the run here
             self._what(plan)
-        with Stage(self._spec, self._run.folder, self._run.zero_ns, self._within) as stage:
+        with Stage(self._spec, self._run.folder, self._run.append, self._run.zero_ns, self._within) as stage:
             self._progress()
             self._run.bench = self._result(stage)
             for plan in self._plan:
@@ -107,7 +109,11 @@ class Sweep:
             assert isinstance(what, Asked)
             records = self._records(plan, what, answers)
             measured = self._sum(stage, plan, what, answers, records)
-        measured = self._ledger.commit(plan.key, measured, records, self._run.now())
+        try:
+            measured = self._ledger.commit(plan.key, measured, records, self._run.now())
+        except NoRoom:  # the ledger has that too, and the sweep ends
+            self._run.bench = self._result(stage)
+            raise
         self._run.bench = self._result(stage)
         speed = measured.output_tokens_per_s
         self._progress(**({} if speed is None else {"tokens_per_s": speed}))

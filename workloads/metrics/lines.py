@@ -1,99 +1,158 @@
-"""Samples to a JSON Lines file, from a thread of its own: neither a slow disk nor a slow GPU delays the next tick.
+"""Files of whole lines that outlive a full disk: what doesn't fit is held in memory, in order, and written when there is room.
 
-writer = Writer("samples.jsonl"); writer.add({"time_s": 0.0, "gpus": answer}); writer.close()
+    steps = Lines("steps.jsonl", log.warning); steps.write([b"{}\\n"]); steps.flush()
+    steps.outages       # when there was no room, for how long, how many lines waited
+
+One process writes a file, through one Lines. The sampler imports this: nothing heavy here.
 """
 
-import json
+import errno
 import os
-import threading
+import stat
 import time
-from collections import deque
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass
+from pathlib import Path
 
-WRITE_S = 0.25
-"""Samples of this long are written together: what a kill of the sampler itself loses, with gpus.WAIT_S at most."""
-MOST = 10_000
-"""Samples held while the disk takes none; later ones are lost and counted."""
+MOST_BYTES = 64 << 20
+"""Lines held for a full disk: 200,000 training steps. Later ones are lost and counted."""
+AGAIN_S = 1.0
+"""Between two tries of a full disk: each may take long where the disk is a network's."""
+AT_ONCE = 500
+"""Held lines that are written together."""
+
+
+@dataclass
+class Outage:
+    """A time without room. Stamps are time.perf_counter's."""
+
+    start_s: float
+    why: str
+    end_s: float | None = None
+    """None: there is still none."""
+    held: int = 0
+    """Lines that had to wait."""
+    lost: int = 0
+    """Lines for which memory had no room either."""
 
 
 class Lines:
-    """A file that holds whole lines only; a line that doesn't fit is lost and counted."""
+    """A file that holds whole lines only, each once."""
 
-    def __init__(self, path: str) -> None:
-        self.lost = 0
-        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-        self._size = os.fstat(self._file).st_size
+    def __init__(self, path: str | Path, say: Callable[[str], None], *, keep_open: bool = False) -> None:
+        """`say` is told of each outage's beginning and end. `keep_open`: for pipes, and where tenths of a millisecond count.
 
-    def write(self, lines: list[bytes]) -> str | None:
-        """Append lines that end with a newline, as many as fit; return why some did not."""
-        data, whole = b"".join(lines), 0
-        try:
-            written = os.write(self._file, data)
-            whole = data.rfind(b"\n", 0, written) + 1
-            if written == len(data):
-                return None
-            os.ftruncate(self._file, self._size + whole)
-            why = f"{written} of {len(data)} bytes were written"
-        except OSError as error:
-            why = str(error)
-        finally:
-            self._size += whole
-        self.lost += len(lines) - data.count(b"\n", 0, whole)
-        return why
+        Closing after each write is what makes a network's mount send it, and tell its errors.
+        """
+        self.outages: list[Outage] = []
+        self._path, self._say, self._keep_open = os.fspath(path), say, keep_open
+        self._held: list[bytes] = []
+        self._held_bytes, self._again_s = 0, 0.0
+        self._full: Outage | None = None
+        self._cut: int | None = None
+        self._file: int | None = None
+        self._torn: bytes | None = None
 
-
-class Writer:
-    def __init__(self, path: str, say: Callable[[str], None]) -> None:
-        """Raise OSError when the file can't be opened; `say` is told once when samples are lost."""
-        self._path, self._say, self._said = path, say, False
-        self._lines, self._overrun = Lines(path), 0
-        self._samples: deque[dict[str, Any]] = deque()
-        self._some, self._closing = threading.Event(), threading.Event()
-        self._thread = threading.Thread(target=self._serve, name="writer", daemon=True)
-        self._thread.start()
+    @property
+    def held(self) -> int:
+        """Lines that are not in the file yet."""
+        return len(self._held)
 
     @property
     def lost(self) -> int:
-        """Samples that were taken and not written."""
-        return self._lines.lost + self._overrun
+        """Lines that will never be in it."""
+        return sum(outage.lost for outage in self.outages)
 
-    def add(self, sample: dict[str, Any]) -> None:
-        """Have a sample written once its `gpus`, an Answer, is there. Never waits."""
-        if len(self._samples) >= MOST:
-            self._overrun += 1
-            self._warn("the disk takes too long")
-            return
-        self._samples.append(sample)
-        if not self._some.is_set():
-            self._some.set()
+    def write(self, lines: list[bytes]) -> OSError | None:
+        """Append lines that end with a newline, now or when there is room; return the error of a disk that takes none now."""
+        full = self._full
+        if full is None:
+            self._hold(lines)
+            return self.flush()
+        for line in lines:
+            if self._held_bytes + len(line) > MOST_BYTES:
+                full.lost += 1
+                if full.lost == 1:
+                    self._say(f"{self._path}: still no room, and {MOST_BYTES >> 20} MiB are held; lines are lost until there is")
+            else:
+                full.held += 1
+                self._hold([line])
+        return self.flush() if time.perf_counter() >= self._again_s else None
+
+    def flush(self) -> OSError | None:
+        """Write what is held, in order; return the error of a disk that doesn't take all of it."""
+        while self._held:
+            try:
+                done = self._put(self._held[:AT_ONCE])
+            except OSError as error:
+                self._begin(error)
+                return error
+            rest = self._held[done:]
+            # Both at once: a signal whose handler raises finds a line written and not held, or held and cut off when it is written again.
+            self._cut, self._held = None, rest
+            self._held_bytes = sum(map(len, rest))
+        if self._full:
+            self._end(self._full)
+        return None
 
     def close(self) -> None:
-        """Write what is left; returns when it is in the file."""
-        self._closing.set()
-        self._some.set()
-        self._thread.join()
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
 
-    def _serve(self) -> None:
-        while not self._closing.is_set():
-            self._some.wait()
-            self._some.clear()
-            while self._samples and not self._closing.wait(WRITE_S):
-                self._write()
-        while self._samples:
-            self._write()
-            if self._samples:
-                time.sleep(0.005)
+    def open(self) -> int:
+        """Return the open file. Raise OSError where there can be none."""
+        if self._file is not None:
+            return self._file
+        file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+        if self._torn is None:
+            found = os.fstat(file)
+            torn = stat.S_ISREG(found.st_mode) and found.st_size and os.pread(file, 1, found.st_size - 1) != b"\n"
+            self._torn = b"\n" if torn else b""  # a killed writer left half a line: closed first, it spoils no other
+        if self._keep_open:
+            self._file = file
+        return file
 
-    def _write(self) -> None:
-        """Write the samples, in order, up to the first that NVML still owes its GPUs."""
-        lines = []
-        while self._samples and (rows := self._samples[0]["gpus"].rows()) is not None:
-            lines.append(json.dumps(self._samples.popleft() | {"gpus": rows}, separators=(",", ":")).encode() + b"\n")
-        if lines and (why := self._lines.write(lines)):
-            self._warn(why)
+    def _hold(self, lines: list[bytes]) -> None:
+        self._held.extend(lines)
+        self._held_bytes += sum(map(len, lines))
 
-    def _warn(self, why: str) -> None:
-        if not self._said:
-            self._said = True
-            self._say(f"{self._path}: {why}; samples are lost until there is room")
+    def _put(self, lines: list[bytes]) -> int:
+        """Append lines; return how many of them are in the file, one at least. Raise OSError.
+
+        After an error nobody knows what a disk took: the file is cut to its length before, and the lines are written again.
+        """
+        file = self.open()
+        try:
+            found = os.fstat(file)
+            size = found.st_size
+            if self._cut is not None and stat.S_ISREG(found.st_mode) and size > self._cut:
+                os.ftruncate(file, self._cut)
+                size = self._cut
+            self._cut = size
+            data = (self._torn or b"") + b"".join(lines)
+            written = os.write(file, data)
+            whole = written if written == len(data) else data.rfind(b"\n", 0, written) + 1
+            done = len(lines) if whole == len(data) else data.count(b"\n", 0, whole) - len(self._torn or b"")
+            if whole < written:
+                os.ftruncate(file, size + whole)
+            if done <= 0:  # not one whole line fits, which is no error to write(2)
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        finally:
+            if not self._keep_open:
+                os.close(file)
+        self._torn = b""
+        return done
+
+    def _begin(self, error: OSError) -> None:
+        self._again_s = time.perf_counter() + AGAIN_S
+        if self._full is None:
+            self._full = Outage(time.perf_counter(), error.strerror or str(error), held=len(self._held))
+            self.outages.append(self._full)
+            self._say(f"{self._path}: {self._full.why}; free some space. Until then its lines are held in memory, and the work goes on")
+
+    def _end(self, full: Outage) -> None:
+        full.end_s = time.perf_counter()
+        self._full = None
+        lost = f", {full.lost} are lost" if full.lost else ""
+        self._say(f"{self._path}: there is room again after {full.end_s - full.start_s:.1f} s; {full.held} lines were held{lost}")

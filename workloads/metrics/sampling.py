@@ -1,4 +1,4 @@
-"""The sampler's own process: when it reads, and what ends it. Started by sampler.py; lines.py writes.
+"""The sampler's own process: when it reads, and what ends it. Started by sampler.py; sample_writer.py writes.
 
 It wakes only to sample, to write, or twice a second to see whether the run still lives; nothing heavy is imported here.
 
@@ -13,9 +13,9 @@ import signal
 import sys
 import time
 
-from workloads.metrics.lines import Writer
 from workloads.metrics.priority import hurry
 from workloads.metrics.readings import Readings, say
+from workloads.metrics.sample_writer import Writer
 from workloads.metrics.ticks import Ticks
 
 PARENT_CHECK_S = 0.5

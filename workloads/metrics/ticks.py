@@ -10,8 +10,8 @@ import threading
 import time
 from typing import Any
 
-from workloads.metrics.lines import Writer
 from workloads.metrics.readings import Readings
+from workloads.metrics.sample_writer import Writer
 
 STANDBY_HZ = 50
 """From this rate on a second thread stands by: at lower ones a tick can wait for as long as cores stand still."""

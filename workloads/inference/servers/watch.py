@@ -12,10 +12,10 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from ncdemo.spec.record import Record
 from ncdemo.spec.result_engine import EngineCounts, EngineSample
 from ncdemo.spec.run_folder import ENGINES_FILE
 from workloads.inference.servers.server import Server, ServerError
@@ -28,23 +28,20 @@ ASK_S = 5.0
 
 
 class EngineLines:
-    """engines.jsonl of one subject: a line per answer. A disk that is full loses lines and nothing else."""
+    """What one subject says, for engines.jsonl: a line per answer. A disk that fails loses lines and nothing else."""
 
-    def __init__(self, folder: Path, zero_ns: int, *, engine: str, model: str, variant: str | None) -> None:
-        """`folder` is the run's; `zero_ns` its clock's zero."""
-        self._path, self._zero_ns, self._who = folder / ENGINES_FILE, zero_ns, (engine, model, variant)
+    def __init__(self, append: Callable[[str, Record], None], zero_ns: int, *, engine: str, model: str, variant: str | None) -> None:
+        """`append` is the run's, which holds lines while its disk is full; `zero_ns` its clock's zero."""
+        self._append, self._zero_ns, self._who = append, zero_ns, (engine, model, variant)
 
     def add(self, figures: dict[str, float | None]) -> EngineSample:
         engine, model, variant = self._who
         time_s = (time.perf_counter_ns() - self._zero_ns) / 1e9
         sample = EngineSample(time_s=round(time_s, 6), engine=engine, model=model, variant=variant, **figures)
         try:
-            with self._path.open("a+b") as file:
-                # A killed run may have left half a line.
-                torn = file.seek(0, 2) > 0 and file.seek(-1, 2) >= 0 and file.read(1) != b"\n"
-                file.write(b"\n" * torn + sample.model_dump_json().encode() + b"\n")
+            self._append(ENGINES_FILE, sample)
         except OSError as error:
-            log.warning("%s: %s; what the engine said at %.1f s is lost", self._path, error, time_s)
+            log.warning("%s: %s; what the engine said at %.1f s is lost", ENGINES_FILE, error, time_s)
         return sample
 
 

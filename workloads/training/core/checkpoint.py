@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ncdemo.spec.base import SpecError
+from workloads.room import lacks_room
 from workloads.storage import short
 from workloads.training.core.part import Part, stand_back
 from workloads.training.core.store import MANIFEST, Store, damaged, digest, write_whole
@@ -34,6 +35,7 @@ class Checkpoints:
         self._step: int | None = None
         self._written: Future[None] | None = None
         self._committed: Future[None] | None = None
+        self._without_room: list[int] = []
 
     def begin(self, step: int, write: Callable[[Part], None], *, beside: bool = True) -> None:
         """Start writing this rank's part of a step's checkpoint. None may be under way. `beside`: training goes on meanwhile."""
@@ -59,8 +61,9 @@ class Checkpoints:
         step = self._step
         if failed:
             error = self._written.exception() if self._written else None
-            why = short(error) if isinstance(error, Exception) else "another rank says why"
-            LOG.warning("the checkpoint of step %d could not be written (%s); the one before stays", step, why)
+            self._failed(step, "written", error if isinstance(error, Exception) else None)
+            # All ranks have voted, so none writes there any more; what one wrote takes room that the next checkpoint needs.
+            self.store.discard(step)
         elif self._rank == 0:
             self._committed = self._now.submit(self._commit, step)
         self._step = self._written = None
@@ -75,6 +78,16 @@ class Checkpoints:
         if self._committed and self._committed.exception():
             failed = 1
         return total([failed]) == [0]
+
+    def _failed(self, step: int, what: str, error: Exception | None) -> None:
+        """Say why a checkpoint isn't there. A disk that stays full is said once: it fails again at every checkpoint."""
+        full = error is not None and lacks_room(error)
+        remedy = f" Free some space in {self.store.room} or set checkpoint.keep lower: the next checkpoint tries again" if full else ""
+        level = logging.INFO if full and self._without_room else logging.WARNING
+        why = short(error) if error else "another rank says why"
+        LOG.log(level, "the checkpoint of step %d could not be %s (%s); the one before stays.%s", step, what, why, remedy)
+        if full:
+            self._without_room.append(step)
 
     def _write(self, step: int, write: Callable[[Part], None]) -> None:
         folder = self.store.part(step)
@@ -104,8 +117,12 @@ class Checkpoints:
             self.store.commit(step, json.dumps({"step": step, "world_size": self._world_size, "files": files}, indent=1).encode())
             LOG.info("checkpoint of step %d is whole (committed in %.2f s)", step, time.perf_counter() - start)
         except Exception as error:  # whatever a disk or a storage library raises
-            LOG.warning("the checkpoint of step %d could not be committed (%s); the one before stays", step, short(error))
+            self._failed(step, "committed", error)
+            self.store.discard(step)
             raise
+        if self._without_room:
+            LOG.warning("checkpoints have room again at step %d; without one: steps %s", step, ", ".join(map(str, self._without_room)))
+            self._without_room = []
         for old in self.store.steps()[self._keep :]:
             try:
                 self.store.remove(old)

@@ -65,11 +65,11 @@ class LocalStore:
     """Checkpoints in a folder; a step's files are written into .step-N.part, which becomes step-N when it is whole."""
 
     def __init__(self, root: Path) -> None:
-        self.root = self.shown = root
+        self.root = self.shown = self.room = root
 
     def part(self, step: int) -> Path:
         """Return where ranks write the files of a step that isn't committed yet."""
-        folder = self.root / f".{folder_name(step)}.part"
+        folder = self._part(step)
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
@@ -92,6 +92,10 @@ class LocalStore:
         os.fsync(fd)
         os.close(fd)
 
+    def discard(self, step: int) -> None:
+        """Remove what there is of a step that could not be committed."""
+        shutil.rmtree(self._part(step), ignore_errors=True)
+
     def steps(self) -> list[int]:
         """Return the committed steps, newest first."""
         found = [step_of(path.name) for path in self.root.glob("step-*") if (path / MANIFEST).is_file()]
@@ -113,16 +117,19 @@ class LocalStore:
         for part in self.root.glob(".step-*.part"):
             shutil.rmtree(part, ignore_errors=True)
 
+    def _part(self, step: int) -> Path:
+        return self.root / f".{folder_name(step)}.part"
+
 
 class BlobStore:
     """Checkpoints in storage; files pass through a folder of this machine, which is emptied behind them."""
 
     def __init__(self, storage: Storage, run: str, staging: Path) -> None:
         self._storage, self._run, self._staging = storage, run, staging
-        self.shown = f"{storage.shown}/{run}"
+        self.shown, self.room = f"{storage.shown}/{run}", staging
 
     def part(self, step: int) -> Path:
-        folder = self._staging / f".{folder_name(step)}.part"
+        folder = self._part(step)
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
@@ -145,6 +152,10 @@ class BlobStore:
         write_whole(path, manifest)
         again(lambda: self._storage.put(path, self._name(step, MANIFEST)))
         shutil.rmtree(path.parent, ignore_errors=True)
+
+    def discard(self, step: int) -> None:
+        """Remove what there is of a step that could not be committed."""
+        shutil.rmtree(self._part(step), ignore_errors=True)
 
     def steps(self) -> list[int]:
         names = again(lambda: self._storage.names(self._run))
@@ -175,6 +186,9 @@ class BlobStore:
 
     def clear_parts(self) -> None:
         shutil.rmtree(self._staging, ignore_errors=True)
+
+    def _part(self, step: int) -> Path:
+        return self._staging / f".{folder_name(step)}.part"
 
     def _name(self, step: int, name: str) -> str:
         return f"{self._run}/{folder_name(step)}/{name}"

@@ -11,6 +11,7 @@ import torch
 
 from ncdemo.spec.base import SpecError
 from ncdemo.spec.train import Train, TrainSpec
+from workloads.room import NoRoom, lacks_room, with_room
 from workloads.training.core.part import Part
 
 
@@ -89,11 +90,27 @@ def resolve_precision(train: Train, device: torch.device) -> Literal["fp32", "bf
 
 
 def save_model(model: Any, tokenizer: Any, folder: Path) -> None:
-    """Write an ordinary Hugging Face folder, whole or not at all."""
+    """Write an ordinary Hugging Face folder, whole or not at all. Raise NoRoom where the disk stays full."""
     part = folder.with_name(f".{folder.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    model.save_pretrained(part)
-    tokenizer.save_pretrained(part)
+
+    def write() -> None:
+        shutil.rmtree(part, ignore_errors=True)
+        try:
+            model.save_pretrained(part)
+            tokenizer.save_pretrained(part)
+        except Exception:
+            shutil.rmtree(part, ignore_errors=True)  # while it waits for room, half a model takes none
+            raise
+
+    try:
+        with_room(write, str(folder))
+    except Exception as error:
+        if not lacks_room(error):
+            raise
+        raise NoRoom(
+            f"{folder}: the trained model could not be written ({error}); free some space and start the same command again: "
+            "it goes on from the newest checkpoint, which is kept"
+        ) from None
     for file in part.iterdir():
         file.chmod(0o644)  # safetensors writes 0600
     shutil.rmtree(folder, ignore_errors=True)  # what a stopped attempt left
