@@ -13,7 +13,10 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
+
+import psutil
 
 from benchmarks.machine import machine
 from ncdemo.spec import TrainSpec, dump_spec
@@ -21,6 +24,8 @@ from ncdemo.spec.result import RunRecord, Sample, StepRecord
 from tests.browser import Chromium, find
 
 SECONDS, BYTES, OPEN_S = 5.0, 500e6, 2.0
+EVERY_S = 0.05
+"""How often memory is looked at."""
 # Until the page is drawn: two frames after its load event.
 DRAWN = "new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => done(performance.now() / 1000))))"
 
@@ -37,8 +42,8 @@ def main() -> None:
         about = {"samples": args.samples, "gpus": args.gpus, "samples_bytes": (run / "samples.jsonl").stat().st_size}
         found = {**about, **report(run, page), **(browse(page, args.png) if find() else {"open_s": None}), **machine()}
     print(json.dumps(found, indent=1))
-    met = found["cpu_s"] <= SECONDS and found["peak_rss_bytes"] <= BYTES and (found["open_s"] or 0) <= OPEN_S
-    sys.exit(0 if met else f"a bar is missed: {SECONDS:g} s of CPU, {BYTES / 1e6:g} MB, open in {OPEN_S:g} s")
+    met = found["wall_s"] <= SECONDS and found["peak_bytes"] <= BYTES and (found["open_s"] or 0) <= OPEN_S
+    sys.exit(0 if met else f"a bar is missed: {SECONDS:g} s, {BYTES / 1e6:g} MB, open in {OPEN_S:g} s")
 
 
 def write_run(folder: Path, count: int, gpus: int) -> Path:
@@ -82,18 +87,34 @@ def gpu_row(index: int, i: int) -> str:
 
 
 def report(run: Path, page: Path) -> dict[str, float]:
-    """Return what the command takes, its start included: wall time, CPU time of all its processes, and the largest one's memory."""
-    began_s = time.perf_counter()
-    subprocess.run([sys.executable, "-m", "ncdemo", "report", str(run), "-o", str(page)], check=True, stdout=subprocess.DEVNULL)
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    """Return what the command takes, its start included: wall time, and CPU time and the most memory of all its processes together."""
+    began_s, most = time.perf_counter(), 0
+    command = subprocess.Popen([sys.executable, "-m", "ncdemo", "report", str(run), "-o", str(page)], stdout=subprocess.DEVNULL)
+    while command.poll() is None:
+        most = max(most, _memory(command.pid))
+        with suppress(subprocess.TimeoutExpired):
+            command.wait(EVERY_S)
     wall_s = time.perf_counter() - began_s
+    if command.returncode:
+        sys.exit(f"ncdemo report failed (exit {command.returncode})")
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return {
         "wall_s": wall_s,
         "cpu_s": used.ru_utime + used.ru_stime,
-        "peak_rss_bytes": used.ru_maxrss * 1024,
+        "peak_bytes": most,
+        "largest_process_bytes": used.ru_maxrss * 1024,
         "page_bytes": page.stat().st_size,
         "load_average": os.getloadavg()[0],
     }
+
+
+def _memory(pid: int) -> int:
+    """Return what a process and its children hold: pages that n of them share count as one n-th in each (PSS)."""
+    held = 0
+    with suppress(psutil.Error):
+        for process in (parent := psutil.Process(pid), *parent.children()):
+            held += process.memory_full_info().pss
+    return held
 
 
 def browse(page: Path, png: Path | None) -> dict[str, float]:

@@ -5,6 +5,7 @@ for batch in records(run / "steps.jsonl", problems): ...
 
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from io import FileIO
 from pathlib import Path
 from typing import Any
@@ -17,33 +18,63 @@ CHUNK_BYTES = 1 << 17
 Typed = Callable[[memoryview], list[Any]]
 
 
+@dataclass
+class Lines:
+    """How many were read, and which of them, from 1, are no records."""
+
+    count: int = 0
+    bad: list[int] = field(default_factory=list)
+
+    def add(self, later: "Lines") -> None:
+        self.bad += [self.count + number for number in later.bad]
+        self.count += later.count
+
+    def problem(self, name: str) -> str | None:
+        """Return the sentence for what could not be read of a file, from its first line to its last; None without any."""
+        if self.bad == [self.count]:
+            return f"{name}: the last line (line {self.count}) is torn: the run was cut off while it wrote; the line is left out."
+        if self.bad:
+            return f"{name}: {len(self.bad)} lines are not JSON records (the first is line {self.bad[0]}); they are left out."
+        return None
+
+
 def records(path: Path, problems: list[str], typed: Typed | None = None) -> Iterator[list[Any]]:
     """Yield lists of records; append one sentence to `problems` for lines that could not be read. No file: nothing.
 
     `typed` decodes lines to what it makes of records; a list with one that it refuses is of dicts, as without it.
     """
-    bad: list[int] = []
-    first, last = 1, 0
+    read = Lines()
     try:
-        with path.open("rb", buffering=0) as file:
-            for lines, count in _whole(file):
-                yield _typed(lines, count, typed) or _batch(str(lines, "utf-8", errors="replace").split("\n")[:count], first, bad)
-                first += count
-                last = first - 1
+        yield from part(path, read, typed)
     except FileNotFoundError:
         return
     except OSError as error:
-        problems.append(f"{path.name} cannot be read ({error.strerror}).")
-    if bad == [last]:
-        problems.append(f"{path.name}: the last line (line {last}) is torn: the run was cut off while it wrote; the line is left out.")
-    elif bad:
-        problems.append(f"{path.name}: {len(bad)} lines are not JSON records (the first is line {bad[0]}); they are left out.")
+        problems.append(cannot_be_read(path, error))
+    if problem := read.problem(path.name):
+        problems.append(problem)
 
 
-def _whole(file: FileIO) -> Iterator[tuple[memoryview, int]]:
-    """Yield whole lines and how many: about CHUNK_BYTES of one buffer, which the next are read into. The file's last may lack its end."""
+def part(path: Path, read: Lines, typed: Typed | None = None, start: int = 0, end: int | None = None) -> Iterator[list[Any]]:
+    """Yield the records of the bytes from `start` to `end`, both at a line's begin, or to the file's end. Raise OSError."""
+    with path.open("rb", buffering=0) as file:
+        file.seek(start)
+        for lines, count in _whole(file, None if end is None else end - start):
+            yield _typed(lines, count, typed) or _batch(str(lines, "utf-8", errors="replace").split("\n")[:count], read.count + 1, read.bad)
+            read.count += count
+
+
+def cannot_be_read(path: Path, error: OSError) -> str:
+    return f"{path.name} cannot be read ({error.strerror})."
+
+
+def _whole(file: FileIO, left: int | None) -> Iterator[tuple[memoryview, int]]:
+    """Yield whole lines and how many: about CHUNK_BYTES of one buffer, which the next are read into. The file's last may lack its end.
+
+    `left`: bytes to read; None: to the end.
+    """
     buffer, held = bytearray(CHUNK_BYTES), 0
-    while got := file.readinto(memoryview(buffer)[held:]):
+    while got := file.readinto(memoryview(buffer)[held : len(buffer) if left is None else min(len(buffer), held + left)]):
+        left = None if left is None else left - got
         end = buffer.rfind(b"\n", held, held + got) + 1
         held += got
         if end:

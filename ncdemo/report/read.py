@@ -17,8 +17,7 @@ from ncdemo.report.garbage import no_collection
 from ncdemo.report.lines import records
 from ncdemo.report.measured import finished_cells, is_whole, planned, started
 from ncdemo.report.requests import CellKey, Latencies, to_latencies
-from ncdemo.report.sample_rows import row_lines
-from ncdemo.report.samples import Telemetry, to_telemetry
+from ncdemo.report.samples import Telemetry, read_telemetry
 from ncdemo.spec import SpecError
 from ncdemo.spec.ledger import CELLS_FILE
 from ncdemo.spec.result import SCHEMA_VERSION, DiskFull, EvalRecord, RunRecord
@@ -101,8 +100,8 @@ def read_run(path: Path) -> Run:
     run.engines = _engines(records(path / ENGINES_FILE, run.problems))
     with no_collection():
         for node, samples in node_samples(path):
-            run.nodes[node] = to_telemetry(records(samples, run.problems, row_lines))
-        run.telemetry = to_telemetry(records(path / "samples.jsonl", run.problems, row_lines))
+            run.nodes[node] = read_telemetry(samples, run.problems)
+        run.telemetry = read_telemetry(path / "samples.jsonl", run.problems)
     run.kind = _kind(run)
     expected = ["samples.jsonl", "steps.jsonl" if run.kind == "train" else "requests.jsonl"] if run.kind else ["samples.jsonl"]
     run.problems += [f"{name} is absent." for name in expected if not (path / name).exists()]

@@ -1,14 +1,19 @@
 """samples.jsonl to curves: the machine and each GPU over the time of the run, and which GPU stopped answering when."""
 
 from collections.abc import Iterable
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ncdemo.report.columns import Columns, join
 from ncdemo.report.gpu_curves import ECC, FAST, Gpu, GpuCurves, fast_columns, link_columns, process_curves
-from ncdemo.report.sample_tables import Reasons, tables
+from ncdemo.report.lines import records
+from ncdemo.report.sample_parts import sample_tables
+from ncdemo.report.sample_rows import row_lines
+from ncdemo.report.sample_tables import Reasons, Table, tables
 from ncdemo.spec.attempts import again
 from ncdemo.spec.gpu_errors import FAULTS
 
@@ -92,12 +97,31 @@ class Ticks:
         return found
 
 
+def read_telemetry(path: Path, problems: list[str]) -> Telemetry:
+    """Read a samples.jsonl; `problems` as of `records`."""
+    found: list[str] = []
+    reasons = Reasons()
+    try:
+        telemetry = _telemetry(sample_tables(path, found, reasons), reasons)
+    except BrokenProcessPool:  # killed, probably for want of memory: one process takes the least
+        found, reasons = [], Reasons()
+        telemetry = _telemetry(tables(records(path, found, row_lines), reasons), reasons)
+    problems += found
+    return telemetry
+
+
 def to_telemetry(batches: Iterable[list[Any]]) -> Telemetry:
-    """Read every sample once, Row or dict; memory grows by 72 bytes a sample, 40 a GPU, and 64 a second and GPU."""
+    """Return the same of samples, Row or dict."""
+    reasons = Reasons()
+    return _telemetry(tables(batches, reasons), reasons)
+
+
+def _telemetry(found: Iterable[Table], reasons: Reasons) -> Telemetry:
+    """Read every sample once; memory grows by 72 bytes a sample, 40 a GPU, and 64 a second and GPU."""
     host: list[Columns] = []
-    reasons, ticks = Reasons(), Ticks()
+    ticks = Ticks()
     curves = GpuCurves(reasons)
-    for table in tables(batches, reasons):
+    for table in found:
         host.append({name: table.host[name] for name in HOST})
         curves.add(table, ticks.attempts(table.host["tick"]))
     telemetry = Telemetry(join(host, HOST), missed=ticks.missed)
@@ -116,7 +140,7 @@ def to_telemetry(batches: Iterable[list[Any]]) -> Telemetry:
 def _health(gpu: Gpu, reasons: Reasons) -> Health:
     slowed: dict[str, int] = {}
     for of, count in zip(reasons, gpu.reasons, strict=False):
-        for fault in {FAULTS[reason] for reason in of or () if reason in FAULTS} if count else ():
+        for fault in sorted({FAULTS[reason] for reason in of or () if reason in FAULTS}) if count else ():
             slowed[fault] = slowed.get(fault, 0) + int(count)
     ecc = {name.removeprefix("ecc_"): gpu.ecc[name] for name in ECC if name in gpu.ecc}
     return Health(int(gpu.reasons[1:].sum()), slowed, gpu.xids, ecc)
