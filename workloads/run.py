@@ -100,15 +100,12 @@ def open_run(folder: Path, spec: TrainSpec | BenchSpec, *, stop: StopRequest | N
     """
     if stop is None:
         StopRequest().install()
-    try:
+    with _room_for(folder):
         run, finished = Run(folder, spec, clock_s), False
-        run.records.reserve.keep()
-        write_json(folder / "environment.json", environment(spec.spec_hash()))
-    except OSError as error:
-        if lacks_room(error):
-            raise NoRoom(f"{folder}: {error.strerror}; free some space, or set {NCDEMO_RUNS} to a folder on a disk with room") from None
-        raise
     try:
+        with _room_for(folder):
+            run.records.reserve.keep()
+            write_json(folder / "environment.json", environment(spec.spec_hash()))
         with live(folder, spec.telemetry), Sampler(folder / "samples.jsonl", spec.telemetry.sample_hz, run.zero_ns):
             try:
                 yield run
@@ -133,6 +130,17 @@ def open_run(folder: Path, spec: TrainSpec | BenchSpec, *, stop: StopRequest | N
             )  # a run that is being stopped has no time for a slow server
             if finished and logged:
                 log_model(folder, uri, logged, spec.telemetry.mlflow_model)
+
+
+@contextmanager
+def _room_for(folder: Path) -> Iterator[None]:
+    """Say what to do about a disk that is too full to begin a run on."""
+    try:
+        yield
+    except OSError as error:
+        if lacks_room(error):
+            raise NoRoom(f"{folder}: {error.strerror}; free some space, or set {NCDEMO_RUNS} to a folder on a disk with room") from None
+        raise
 
 
 def _last_words(run: Run) -> None:
