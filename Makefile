@@ -74,12 +74,12 @@ bench-checkpoint: setup
 bench-loop: setup
 	@.venv/bin/python -m benchmarks.loop_overhead
 
-# Ours beside vLLM's client, aiperf and guidellm, as far as they are installed (benchmarks/load_tools.py says how); four minutes.
+# Ours beside vLLM's client, aiperf and guidellm, as far as they are installed (benchmarks/load_tools.py says how); eight minutes.
 bench-load: setup
 	@.venv/bin/python -m benchmarks.client_efficiency
 	@.venv/bin/python -m benchmarks.client_truth
 
-# kill -9 a sweep twenty times; ten minutes.
+# kill -9 a sweep twenty times; ten minutes to over half an hour, by the machine.
 bench-sweep: setup
 	@.venv/bin/python benchmarks/sweep_kills.py --kills 20
 
