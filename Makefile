@@ -74,7 +74,7 @@ bench-checkpoint: setup
 bench-loop: setup
 	@.venv/bin/python -m benchmarks.loop_overhead
 
-# Ours beside vLLM's client, aiperf and guidellm, as far as they are installed (benchmarks/load_tools.py says how); eight minutes.
+# Ours beside vLLM's client, aiperf and guidellm, as far as they are installed (benchmarks/load_tools.py says how); five minutes.
 bench-load: setup
 	@.venv/bin/python -m benchmarks.client_efficiency
 	@.venv/bin/python -m benchmarks.client_truth
