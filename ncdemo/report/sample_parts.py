@@ -19,8 +19,8 @@ from ncdemo.report.sample_rows import row_lines
 from ncdemo.report.sample_tables import Reasons, Table, tables
 
 PART_BYTES = 1 << 25
-MOST_PROCESSES = 8
-"""They read as fast as one process takes their tables."""
+MOST_PROCESSES = 5
+"""One process takes their tables in a fifth of the time that they need for them (a million samples with a GPU)."""
 
 
 def sample_tables(path: Path, problems: list[str], reasons: Reasons) -> Iterator[Table]:
