@@ -2,9 +2,10 @@
 
 import json
 import os
+import resource
 import subprocess
 import sys
-import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -48,15 +49,25 @@ def test_this_environment_is_the_locks() -> None:
     assert data["packages"] > 70
 
 
-def test_it_takes_less_than_a_second() -> None:
+def test_it_takes_less_than_a_second_where_a_start_takes_a_twentieth() -> None:
     if not (Path(sys.prefix) / NOTE).exists():
         pytest.skip("not made by scripts/setup_env.sh")
-    # Processor time of the command and of uv under it: the tests beside this one take the rest of the clock.
-    before, began = os.times(), time.perf_counter()
-    doctor(sys.executable)
-    after = os.times()
-    used_s = after.children_user + after.children_system - before.children_user - before.children_system
-    assert min(used_s, time.perf_counter() - began) < 1
+    # Processor time, the least of three runs beside the least of three starts: machines differ, and the tests beside this one take turns.
+    start_s, doctor_s = [], []
+    for _ in range(3):
+        start_s.append(
+            processor_s(lambda: subprocess.run([sys.executable, "-m", "ncdemo", "--help"], capture_output=True, check=True, cwd=ROOT))
+        )
+        doctor_s.append(processor_s(lambda: doctor(sys.executable)))
+    assert min(doctor_s) < 20 * min(start_s)
+
+
+def processor_s(run: Callable[[], object]) -> float:
+    """Return what a command and those under it took of the processors."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    run()
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 def test_every_difference_is_named_with_its_remedy(tmp_path: Path) -> None:

@@ -163,6 +163,8 @@ def test_retiring_deletes_every_group_of_a_run_and_no_other(train_run, bench_run
     assert export_run(folder, gateway)
     assert export_run(other, gateway)
     assert retire_run("bench-1", gateway) == (3, True)
+    # The gateway accepts a deletion and carries it out behind that answer; a push it answers only when it is carried out, after those before.
+    assert export_run(other, gateway)
     assert {dict(labels)["run"] for _, labels in scrape(gateway)} == {"stays-1"}
     assert retire_run("bench-1", gateway) == (0, True)
 
