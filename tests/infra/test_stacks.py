@@ -24,6 +24,8 @@ from ncdemo.infra import program
 from ncdemo.infra.component import Component
 from ncdemo.infra.grafana import dashboards
 from ncdemo.infra.policy import findings
+from ncdemo.infra.policy.access import TAGGED
+from ncdemo.infra.policy.base import kind_of
 from ncdemo.infra.render import Rendered, record, render
 from ncdemo.infra.show import as_json, as_text, rendered_files, yaml_text
 from ncdemo.infra.stand_in import SECRET, TOKEN_STAND_IN
@@ -150,6 +152,13 @@ def test_policy_finds_nothing(name: str) -> None:
     assert [str(one) for one in found if one.enforcement == "mandatory"] == []
     # The dev stacks name nobody to warn; everything else does.
     assert {one.rule for one in found} <= ({"gpu-stack-has-budget"} if name.endswith("-dev") else set())
+
+
+def test_the_policy_on_tags_knows_every_kind_that_has_some() -> None:
+    alerts = render(load_stack(file("aks-full"), ["monitoring.azure_monitor_alerts=true"]), today=TODAY)
+    resources = [each for found in (*map(rendered, STACKS), alerts) for each in found.resources]
+    tagged = {kind_of(each.type) for each in resources if each.type.startswith("azure-native:") and "tags" in each.inputs}
+    assert tagged <= set(TAGGED)
 
 
 def test_running_the_program_again_changes_nothing() -> None:

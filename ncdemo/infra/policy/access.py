@@ -20,13 +20,16 @@ WIDE_SCOPE = re.compile(r"/?|/subscriptions/[^/]+/?|/providers/microsoft\.manage
 
 TAGS = ("project", "stack", "managed-by")
 TAGGED = (
+    "alertsmanagement:PrometheusRuleGroup",
     "applicationinsights:Component",
     "compute:VirtualMachine",
+    "compute:VirtualMachineRunCommandByVirtualMachine",
     "containerregistry:Registry",
     "containerservice:AgentPool",
     "containerservice:ManagedCluster",
     "devtestlab:GlobalSchedule",
     "managedidentity:UserAssignedIdentity",
+    "monitor:ActionGroup",
     "monitor:AzureMonitorWorkspace",
     "monitor:DataCollectionEndpoint",
     "monitor:DataCollectionRule",
