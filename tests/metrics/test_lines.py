@@ -40,7 +40,7 @@ def test_samples_are_written_in_order_however_late_nvml_answers(tmp_path):
     path, late = tmp_path / "samples.jsonl", Given(None)
     writer = Writer(str(path), print)
     for tick, answer in enumerate([Given([]), late, Given([])]):
-        writer.add({"tick": tick, "gpus": answer})
+        writer.add({"tick": tick}, answer, dict)
     time.sleep(0.4)
     assert lines(path) == 1
     late._rows = [{"index": 0}]
@@ -57,7 +57,7 @@ def test_what_is_held_for_a_disk_that_hangs_is_bounded(tmp_path, monkeypatch):
     said = []
     writer = Writer(str(tmp_path / "samples.jsonl"), said.append)
     for tick in range(5):
-        writer.add({"tick": tick, "gpus": Given([])})
+        writer.add({"tick": tick}, Given([]), dict)
     writer.close()
     assert (writer.lost, lines(tmp_path / "samples.jsonl")) == (2, 3)
     assert said == [f"{tmp_path}/samples.jsonl: the disk takes too long; samples are lost until it answers"]

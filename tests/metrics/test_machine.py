@@ -21,19 +21,29 @@ linux = pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux'")
 def test_counters_are_those_of_psutil():
     """The machine goes on between two readings, so each of ours lies between two of psutil's."""
     ours, theirs = Linux(), Portable()
-    before, cpu, after = theirs.cpu_s(), ours.cpu_s(), theirs.cpu_s()
-    assert before[1] - 0.05 <= cpu[1] <= after[1] + 0.05
+    first, look, last = theirs.look(), ours.look(), theirs.look()
+    assert theirs.cpu_s(first)[1] - 0.05 <= ours.cpu_s(look)[1] <= theirs.cpu_s(last)[1] + 0.05
     times = psutil.cpu_times()
-    assert ours.cpu_s()[0] == pytest.approx(sum(times[:8]) - times.idle - times.iowait, abs=0.5)
-    assert ours.memory_used_bytes() == pytest.approx(theirs.memory_used_bytes(), abs=64 << 20)
-    before, net, after = theirs.net_bytes(), ours.net_bytes(), theirs.net_bytes()
+    assert ours.cpu_s(ours.look())[0] == pytest.approx(sum(times[:8]) - times.idle - times.iowait, abs=0.5)
+    assert ours.memory_used_bytes(look) == pytest.approx(theirs.memory_used_bytes(last), abs=64 << 20)
+    before, net, after = theirs.net_bytes(first), ours.net_bytes(look), theirs.net_bytes(last)
     assert net is None if after is None else all(a <= b <= c for a, b, c in zip(before, net, after, strict=True))
     disks = [name for name in os.listdir("/sys/block") if os.path.exists(f"/sys/block/{name}/device")]
-    disk, rows = ours.disk_bytes(), psutil.disk_io_counters(perdisk=True, nowrap=False)
+    disk, rows = ours.disk_bytes(look), psutil.disk_io_counters(perdisk=True, nowrap=False)
     assert (disk is None) == (not disks)
     if disk:
         assert disk[0] <= sum(rows[name].read_bytes for name in disks) <= disk[0] + (64 << 20)
-        assert ours.disk_bytes()[1] >= disk[1]
+        assert ours.disk_bytes(ours.look())[1] >= disk[1]
+
+
+def test_what_the_system_refuses_is_said_when_it_is_asked_for_and_the_rest_is_there(monkeypatch):
+    monkeypatch.setattr(psutil, "cpu_times", lambda: (_ for _ in ()).throw(PermissionError("no")))
+    here = Portable()
+    look = here.look()
+    with pytest.raises(PermissionError):
+        here.cpu_s(look)
+    assert here.memory_used_bytes(look) > 0
+    assert "cpu" not in here.look(counters=False)
 
 
 @linux
@@ -44,7 +54,7 @@ def test_a_process_is_read_until_it_ends(member, tmp_path):
     with subprocess.Popen([odd, "-c", "while True: pass"]) as busy:
         one, began_s = member(busy.pid), time.monotonic()
         time.sleep(0.5)
-        spent, rss, age_s = one.read()
+        spent, rss, age_s = one.spent(one.look())
         lived_s = time.monotonic() - began_s
         assert 0 < spent <= lived_s + 0.1
         assert rss == pytest.approx(psutil.Process(busy.pid).memory_info().rss, abs=4 << 20)
@@ -53,9 +63,9 @@ def test_a_process_is_read_until_it_ends(member, tmp_path):
         while psutil.Process(busy.pid).status() != psutil.STATUS_ZOMBIE:
             time.sleep(0.01)
         with pytest.raises(ProcessLookupError):
-            one.read()
+            one.spent(one.look())
     with pytest.raises(ProcessLookupError):
-        one.read()
+        one.look()
     with pytest.raises((FileNotFoundError, ProcessLookupError)):
         member(busy.pid)
 
@@ -64,11 +74,11 @@ def test_a_process_is_read_until_it_ends(member, tmp_path):
 def test_what_a_process_met_late_spent_before_is_not_counted(monkeypatch, member):
     monkeypatch.setattr(tree, "MEMBER", member)
     found = Tree(os.getpid())
-    found.read(time.perf_counter())
+    found.add(found.look(time.perf_counter()))
     assert found.cpu_s == 0
     with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as busy:
         time.sleep(tree.LIST_S + 0.1)
-        found.read(time.perf_counter())
+        found.add(found.look(time.perf_counter()))
         busy.kill()
     assert 0.05 < found.cpu_s < tree.LIST_S + 0.5
 

@@ -1,30 +1,41 @@
 """The machine's counters: on Linux one pread each of files of /proc that stay open, elsewhere psutil's.
 
-Counters count since boot. Each method raises what reading raises, ValueError for a file that lacks a field.
+Reading is one thing, for the moment of a sample, and making numbers of what was read another, for when many are done together: between
+two samples the run has emptied the caches, and so the first of several costs as much as three more.
 
-    machine().memory_used_bytes()
+    here = machine(); here.memory_used_bytes(here.look())
 """
 
 import os
 import sys
-from typing import Protocol
+from collections.abc import Callable
+from typing import Any, Protocol
 
 import psutil
 
 SECTOR_BYTES = 512
-"""Of /proc/diskstats, whatever the disk's own sectors are (Documentation/admin-guide/iostats.rst)."""
+"""Of a disk's stat, whatever its own sectors are (Documentation/block/stat.rst)."""
+
+
+Look = dict[str, Any]
+"""What was read of `memory`, `cpu`, `disk` and `net`, or the error that came instead."""
 
 
 class Machine(Protocol):
-    def memory_used_bytes(self) -> int: ...
+    """Counters count since boot. Each method raises what reading raised, KeyError for what wasn't read, ValueError for a file without the field."""
 
-    def cpu_s(self) -> tuple[float, float]:
+    def look(self, *, counters: bool = True) -> Look:
+        """Read memory, and with `counters` the rest."""
+
+    def memory_used_bytes(self, look: Look) -> int: ...
+
+    def cpu_s(self, look: Look) -> tuple[float, float]:
         """Return busy and all seconds, summed over cores; waiting for a disk is idle."""
 
-    def disk_bytes(self) -> tuple[int, int] | None:
+    def disk_bytes(self, look: Look) -> tuple[int, int] | None:
         """Return bytes read and written; None without a disk."""
 
-    def net_bytes(self) -> tuple[int, int] | None:
+    def net_bytes(self, look: Look) -> tuple[int, int] | None:
         """Return bytes received and sent, none of them counted twice and loopback aside; None without a network."""
 
 
@@ -33,7 +44,7 @@ def machine() -> Machine:
 
 
 class Kept:
-    """A file of /proc, opened once: it says what holds now whenever it is read from its start."""
+    """A file of /proc or /sys, opened once: it says what holds now whenever it is read from its start."""
 
     def __init__(self, path: str) -> None:
         self._file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -46,8 +57,8 @@ class Kept:
         return data
 
     def start(self) -> bytes:
-        """Return its first 4 KiB at most: all of a short file."""
-        return os.pread(self._file, 4096, 0)
+        """Return its first KiB at most: all of a short file."""
+        return os.pread(self._file, 1024, 0)
 
     def __del__(self) -> None:
         if hasattr(self, "_file"):
@@ -56,49 +67,78 @@ class Kept:
 
 class Linux:
     def __init__(self) -> None:
-        self._stat, self._meminfo, self._diskstats, self._net = (
-            Kept(f"/proc/{name}") for name in ("stat", "meminfo", "diskstats", "net/dev")
-        )
-        self._disks = {name.encode() for name in _physical_disks()}
+        stat, meminfo, net = (Kept(f"/proc/{name}") for name in ("stat", "meminfo", "net/dev"))
+        # /proc/diskstats has partitions and loop devices too: one disk's own file takes a third of that.
+        disks = [Kept(f"/sys/block/{name}/stat") for name in _physical_disks()]
+        self._memory = {"memory": meminfo.start}
+        self._all = self._memory | {"cpu": stat.start, "disk": lambda: [disk.start() for disk in disks], "net": net.read}
         self._bodiless = {name.encode() for name in bodiless_nics()}
         self._tick_s = 1 / os.sysconf("SC_CLK_TCK")
 
-    def memory_used_bytes(self) -> int:
-        text = self._meminfo.start()
+    def look(self, *, counters: bool = True) -> Look:
+        return _look(self._all if counters else self._memory)
+
+    def memory_used_bytes(self, look: Look) -> int:
+        text = _read(look, "memory")
         return _kib(text, b"MemTotal:") - _kib(text, b"MemAvailable:")
 
-    def cpu_s(self) -> tuple[float, float]:
+    def cpu_s(self, look: Look) -> tuple[float, float]:
         # user nice system idle iowait irq softirq steal; guests are in user and nice already.
-        ticks = [int(field) for field in self._stat.start().split(b"\n", 1)[0].split()[1:9]]
+        ticks = [int(field) for field in _read(look, "cpu").split(b"\n", 1)[0].split()[1:9]]
         total = sum(ticks)
         return (total - ticks[3] - ticks[4]) * self._tick_s, total * self._tick_s
 
-    def disk_bytes(self) -> tuple[int, int] | None:
-        rows = [fields for line in self._diskstats.read().splitlines() if (fields := line.split())[2] in self._disks]
-        return _sums(rows, 5, 9, SECTOR_BYTES)
+    def disk_bytes(self, look: Look) -> tuple[int, int] | None:
+        return _sums([text.split() for text in _read(look, "disk")], 2, 6, SECTOR_BYTES)
 
-    def net_bytes(self) -> tuple[int, int] | None:
-        lines = [line.partition(b":") for line in self._net.read().splitlines()[2:]]
+    def net_bytes(self, look: Look) -> tuple[int, int] | None:
+        lines = [line.partition(b":") for line in _read(look, "net").splitlines()[2:]]
         return _sums([counters.split() for name, _, counters in lines if name.strip() not in self._bodiless], 0, 8)
 
 
 class Portable:
-    def memory_used_bytes(self) -> int:
-        memory = psutil.virtual_memory()
-        return memory.total - memory.available
+    def look(self, *, counters: bool = True) -> Look:
+        reads: dict[str, Callable[[], Any]] = {"memory": psutil.virtual_memory}
+        if counters:
+            reads |= {
+                "cpu": psutil.cpu_times,
+                "disk": lambda: psutil.disk_io_counters(nowrap=False),
+                "net": lambda: psutil.net_io_counters(pernic=True, nowrap=False),
+            }
+        return _look(reads)
 
-    def cpu_s(self) -> tuple[float, float]:
-        times = psutil.cpu_times()
+    def memory_used_bytes(self, look: Look) -> int:
+        memory = _read(look, "memory")
+        return int(memory.total - memory.available)
+
+    def cpu_s(self, look: Look) -> tuple[float, float]:
+        times = _read(look, "cpu")
         total = sum(times)
         return total - times.idle, total
 
-    def disk_bytes(self) -> tuple[int, int] | None:
-        disk = psutil.disk_io_counters(nowrap=False)
+    def disk_bytes(self, look: Look) -> tuple[int, int] | None:
+        disk = _read(look, "disk")
         return disk and (disk.read_bytes, disk.write_bytes)
 
-    def net_bytes(self) -> tuple[int, int] | None:
-        rows = [row for name, row in psutil.net_io_counters(pernic=True, nowrap=False).items() if name not in bodiless_nics()]
+    def net_bytes(self, look: Look) -> tuple[int, int] | None:
+        rows = [row for name, row in _read(look, "net").items() if name not in bodiless_nics()]
         return (sum(row.bytes_recv for row in rows), sum(row.bytes_sent for row in rows)) if rows else None
+
+
+def _look(reads: dict[str, Callable[[], Any]]) -> Look:
+    found: Look = {}
+    for name, read in reads.items():
+        try:
+            found[name] = read()
+        except Exception as error:  # an odd /proc may raise anything; the other readings go on
+            found[name] = error
+    return found
+
+
+def _read(look: Look, name: str) -> Any:
+    if isinstance(found := look[name], Exception):
+        raise found
+    return found
 
 
 def _kib(text: bytes, name: bytes) -> int:

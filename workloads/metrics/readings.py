@@ -3,18 +3,20 @@
 The keys are those of ncdemo.spec.result.Sample, spelled out because the sampler's process must not import pydantic.
 A reading that the system refuses is None, and standard error says why, once.
 
-    Readings(pid=os.getpid(), hz=2).sample(time_s=0.0)
+    readings = Readings(pid=os.getpid(), hz=2)
+    readings.fields(readings.take())
 """
 
 import contextlib
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
-from workloads.metrics.gpus import Gpus
-from workloads.metrics.machine import machine
-from workloads.metrics.tree import Tree
+from workloads.metrics import tree
+from workloads.metrics.gpus import Answer, Gpus
+from workloads.metrics.machine import Look, machine
 
 MIN_RATE_S = 0.025
 """Kernel CPU counters tick every 10 ms: over less than this a rate is noise, so it is left for the next sample."""
@@ -39,21 +41,41 @@ def _known(name: str, read: Callable[[], Any]) -> Any:
         return None
 
 
+@dataclass
+class Taken:
+    """What was read for one sample, not yet made numbers of."""
+
+    gpus: Answer
+    machine: Look
+    tree: tree.Look | None
+    dt_s: float | None
+    """Since the sample before that has rates; None: none has."""
+
+
 class Readings:
     def __init__(self, pid: int, pid_started: float | None = None, *, hz: float) -> None:
-        self.tree = Tree(pid, pid_started)
+        self.tree = tree.Tree(pid, pid_started)
         self._machine = machine()
         self._gpus = Gpus(say, 1 / hz)
         self._rates_s: float | None = None
         self._counters: dict[str, float | None] = {}
 
-    def sample(self, time_s: float) -> dict[str, Any]:
-        """Read everything now; `gpus` is an Answer that NVML is still to give. Rates are since the sample before that has them."""
+    def take(self) -> Taken:
+        """Read everything now, but for what NVML is still to answer. Rates are since the sample before that has them."""
         gpus, now_s = self._gpus.ask(), time.perf_counter()
-        memory_used_bytes = _known("memory", self._machine.memory_used_bytes)
-        rates = self._rates(now_s)
+        dt_s = None if self._rates_s is None else now_s - self._rates_s
+        rates = dt_s is None or dt_s >= MIN_RATE_S
+        look = self._machine.look(counters=rates)
+        if rates:
+            self._rates_s = now_s
+        return Taken(gpus, look, _known("process tree", lambda: self.tree.look(now_s)), dt_s)
+
+    def fields(self, taken: Taken) -> dict[str, Any]:
+        """Return a sample's fields but for the GPUs'. Samples come in the order in which they were taken."""
+        here, look = self._machine, taken.machine
+        memory_used_bytes = _known("memory", lambda: here.memory_used_bytes(look))
+        rates = self._rates(taken)
         return {
-            "time_s": round(time_s, 6),
             "cpu_pct": rates["cpu_pct"],
             "process_cpu_pct": rates["process_cpu_pct"],
             "process_rss_bytes": self.tree.rss_bytes,
@@ -62,20 +84,19 @@ class Readings:
             "disk_write_bytes_per_s": rates["disk_write"],
             "net_recv_bytes_per_s": rates["net_recv"],
             "net_sent_bytes_per_s": rates["net_sent"],
-            "gpus": gpus,
         }
 
-    def _rates(self, now_s: float) -> dict[str, float | None]:
-        _known("process tree", lambda: self.tree.read(now_s))
-        dt_s = None if self._rates_s is None else now_s - self._rates_s
-        if dt_s is not None and dt_s < MIN_RATE_S:
+    def _rates(self, taken: Taken) -> dict[str, float | None]:
+        here, look, dt_s = self._machine, taken.machine, taken.dt_s
+        _known("process tree", lambda: self.tree.add(taken.tree))
+        if "cpu" not in look:
             return dict.fromkeys(RATES)
-        busy_s, all_s = _known("cpu", self._machine.cpu_s) or (None, None)
-        disk = _known("disk", self._machine.disk_bytes) or (None, None)
-        net = _known("network", self._machine.net_bytes) or (None, None)
+        busy_s, all_s = _known("cpu", lambda: here.cpu_s(look)) or (None, None)
+        disk = _known("disk", lambda: here.disk_bytes(look)) or (None, None)
+        net = _known("network", lambda: here.net_bytes(look)) or (None, None)
         tree_s = self.tree.cpu_s
         counters = dict(zip((*RATES, "all"), (busy_s, None if tree_s is None else 100 * tree_s, *disk, *net, all_s), strict=True))
-        before, self._counters, self._rates_s = self._counters, counters, now_s
+        before, self._counters = self._counters, counters
         rates = {name: _rate(before.get(name), counters[name], dt_s) for name in counters}
         busy, whole = rates["cpu_pct"], rates.pop("all")
         # Both in seconds per second: their ratio doesn't depend on when exactly the kernel counted.

@@ -19,6 +19,8 @@ from workloads.metrics.sample_writer import Writer
 from workloads.metrics.ticks import Ticks
 
 PARENT_CHECK_S = 0.5
+WRITE_S = 0.4
+"""Samples of this long are written together: what a kill of the sampler itself loses, with gpus.WAIT_S at most."""
 
 
 class Stop:
@@ -50,7 +52,7 @@ class Stop:
 def sample(out: str, hz: float, zero_ns: int, pid: int, pid_started: float | None = None, parent: int | None = None) -> None:
     """Write a sample per tick (ticks.py) until told to stop; with no `parent`, also until `pid` ends."""
     stop, how, readings = Stop(parent), hurry(), Readings(pid, pid_started, hz=hz)
-    writer = Writer(out, say)
+    writer = Writer(out, say, every=max(1, int(hz * WRITE_S)))
     _settle()
     ticks = Ticks(hz, zero_ns, readings, writer, how)
     ticks.stand_by()

@@ -8,6 +8,7 @@ import contextlib
 import os
 import threading
 import time
+from functools import partial
 from typing import Any
 
 from workloads.metrics.readings import Readings
@@ -44,14 +45,14 @@ class Ticks:
             if tick < self.next or self._ended:
                 return
             late_s = now_ns / 1e9 - self._start_s - tick / self._hz
-            self._writer.add({"tick": tick, "late_s": round(late_s, 6), **self._read(now_ns), **self._first})
+            self._add({"tick": tick, "late_s": round(late_s, 6)}, now_ns)
             self.next, self.lost, self._first = tick + 1, self.lost + tick - self.next, {}
 
     def last(self) -> None:
         """Take one more, outside the schedule, and end it."""
         with self._lock:
             self._ended = True
-            self._writer.add({"tick": None, "late_s": None, **self._read(time.perf_counter_ns())})
+            self._add({"tick": None, "late_s": None}, time.perf_counter_ns())
 
     def stand_by(self) -> None:
         """Let a second thread, on a core of its own where that may be chosen, take what this one has missed."""
@@ -75,5 +76,7 @@ class Ticks:
             with contextlib.suppress(OSError):
                 os.sched_setaffinity(0, {core})  # of this thread alone
 
-    def _read(self, now_ns: int) -> dict[str, Any]:
-        return {"unix_s": round(time.time(), 3), **self._readings.sample((now_ns - self._zero_ns) / 1e9)}
+    def _add(self, head: dict[str, Any], now_ns: int) -> None:
+        head |= {"unix_s": round(time.time(), 3), "time_s": round((now_ns - self._zero_ns) / 1e9, 6), **self._first}
+        taken = self._readings.take()
+        self._writer.add(head, taken.gpus, partial(self._readings.fields, taken))

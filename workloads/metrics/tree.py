@@ -1,12 +1,15 @@
 """CPU time and memory of a process and its descendants, from files of /proc that stay open; elsewhere than on Linux, psutil's.
 
-Tree(pid).read(now_s)
+What was read is made numbers of later, many samples together (machine.py says why); in the order in which it was read.
+
+    tree = Tree(pid); tree.add(tree.look(now_s)); tree.rss_bytes
 """
 
 import contextlib
 import os
 import sys
 import time
+from typing import Any
 
 import psutil
 
@@ -24,13 +27,17 @@ class Member:
         self._stat = Kept(f"/proc/{pid}/stat")
         self._tick_s, self._page_bytes = 1 / os.sysconf("SC_CLK_TCK"), os.sysconf("SC_PAGE_SIZE")
 
-    def read(self) -> tuple[float, int, float]:
-        """Return CPU seconds, resident bytes and age in seconds; raise OSError once the process has ended."""
+    def look(self) -> tuple[bytes, float]:
+        """Return what spent() makes numbers of; raise OSError once the process has ended."""
+        return self._stat.start(), time.clock_gettime(time.CLOCK_BOOTTIME)
+
+    def spent(self, look: Any) -> tuple[float, int, float]:
+        """Return CPU seconds, resident bytes and age in seconds; raise OSError where the process had ended."""
         # The fields after the name, which may hold anything: 0 is the state, field 3 of proc_pid_stat(5).
-        fields = self._stat.start().rpartition(b") ")[2].split()
+        fields = look[0].rpartition(b") ")[2].split()
         if fields[0] in b"ZX":  # ended, and its parent hasn't asked for its exit code yet
             raise ProcessLookupError
-        age_s = time.clock_gettime(time.CLOCK_BOOTTIME) - int(fields[19]) * self._tick_s
+        age_s = look[1] - int(fields[19]) * self._tick_s
         return (int(fields[11]) + int(fields[12])) * self._tick_s, int(fields[21]) * self._page_bytes, age_s
 
 
@@ -41,7 +48,7 @@ class PortableMember:
         except psutil.NoSuchProcess as error:
             raise ProcessLookupError from error
 
-    def read(self) -> tuple[float, int, float]:
+    def look(self) -> tuple[float, int, float]:
         try:
             with self._process.oneshot():
                 times, rss, born = self._process.cpu_times(), self._process.memory_info().rss, self._process.create_time()
@@ -54,8 +61,16 @@ class PortableMember:
             raise ProcessLookupError
         return times.user + times.system, rss, time.time() - born
 
+    def spent(self, look: Any) -> tuple[float, int, float]:
+        spent_s, rss_bytes, age_s = look
+        return spent_s, rss_bytes, age_s
+
 
 MEMBER = Member if sys.platform == "linux" else PortableMember
+
+
+Look = tuple[float, list[tuple[int, Any, Any]]]
+"""When it was (perf_counter), and of each process its number, who it is, and what it looked like or what kept it from view."""
 
 
 class Tree:
@@ -72,7 +87,7 @@ class Tree:
         self._root: Member | PortableMember | None = None
         self._members: dict[int, Member | PortableMember] = {}
         self._spent: dict[int, float] = {}
-        self._listed_s = self._read_s = float("-inf")
+        self._listed_s = self._added_s = float("-inf")
         with contextlib.suppress(OSError, psutil.NoSuchProcess):
             root = MEMBER(pid)
             # Two readings of a start differ by what the wall clock was corrected in between.
@@ -83,37 +98,53 @@ class Tree:
         if self._root is None:
             return False
         try:
-            return bool(self._root.read())
+            self._root.spent(self._root.look())
         except PermissionError:
             return True
         except OSError:
             return False
+        return True
 
-    def read(self, now_s: float) -> None:
-        """Update cpu_s and rss_bytes; should this fail, both are None."""
-        first, cpu_s, rss_bytes = self.cpu_s is None, self.cpu_s or 0.0, 0
-        self.cpu_s = self.rss_bytes = None
-        dt_s, self._read_s = now_s - self._read_s, now_s
+    def look(self, now_s: float) -> Look:
+        """Read every member, those anew that are listed now."""
         if now_s - self._listed_s >= LIST_S:
             self._listed_s = now_s
             self._list()
+        found: list[tuple[int, Any, Any]] = []
         for pid, member in list(self._members.items()):
             try:
-                spent, rss, age_s = member.read()
-            except PermissionError:
-                continue
+                found.append((pid, member, member.look()))
+            except PermissionError as error:
+                found.append((pid, member, error))
             except OSError:
                 del self._members[pid]
-                self._spent.pop(pid, None)
-                continue
+        return now_s, found
+
+    def add(self, look: Look | None) -> None:
+        """Update cpu_s and rss_bytes; should this fail, or the look have failed (None), both are None."""
+        first, cpu_s, rss_bytes, spent_s = self.cpu_s is None, self.cpu_s or 0.0, 0, {}
+        self.cpu_s = self.rss_bytes = None
+        if look is None:
+            return
+        dt_s, self._added_s = look[0] - self._added_s, look[0]
+        for pid, member, raw in look[1]:
             before = self._spent.get(pid)
+            if isinstance(raw, PermissionError):
+                if before is not None:
+                    spent_s[pid] = before
+                continue
+            try:
+                spent, rss, age_s = member.spent(raw)
+            except OSError:
+                continue
             if before is None:
                 # Met late: of what it spent since its birth, count the part that this interval is of its life.
                 before = spent if first else spent * (1 - min(1.0, dt_s / max(age_s, 1e-3)))
             cpu_s += max(0.0, spent - before)
             rss_bytes += rss
-            self._spent[pid] = spent
-        if self._pid in self._members:
+            spent_s[pid] = spent
+        self._spent = spent_s
+        if self._pid in spent_s:
             self.cpu_s, self.rss_bytes = cpu_s, rss_bytes
 
     def _list(self) -> None:
@@ -126,7 +157,6 @@ class Tree:
                 with contextlib.suppress(OSError):  # it has ended meanwhile
                     found[pid] = self._members.get(pid) or MEMBER(pid)
         self._members = found
-        self._spent = {pid: spent for pid, spent in self._spent.items() if pid in found}
 
 
 def descendants(root: int) -> list[int]:
