@@ -25,7 +25,7 @@ MOST = 10_000
 
 class Writer:
     def __init__(self, path: str, say: Callable[[str], None], every: int = 1) -> None:
-        """Write `every` so many samples. Raise OSError when the file can't be opened.
+        """Write `every` so many samples, and the first at once. Raise OSError when the file can't be opened.
 
         `say` is told once when samples are lost, and of a disk that is full.
         """
@@ -57,7 +57,7 @@ class Writer:
             return
         self._raw.append((sample, gpus, rest))
         self._added += 1
-        if self._added % self._every == 0:
+        if self._added % self._every == 0 or self._added == 1:
             self._some.set()
         if len(self._raw) > RAW:  # the writer is held up
             self._number()

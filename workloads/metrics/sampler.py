@@ -1,6 +1,6 @@
 """Hardware samples beside a run, from a process of its own, so that they cost the run no step time and outlive its death.
 
-Each line of the file is an ncdemo.spec.result.Sample, there within half a second of being taken. `zero_ns` is the run's perf_counter_ns zero:
+Each line of the file is an ncdemo.spec.result.Sample, there within a second of being taken. `zero_ns` is the run's perf_counter_ns zero:
 that clock is CLOCK_MONOTONIC on Linux and mach_absolute_time on macOS, one for all processes of the machine.
 
     with Sampler(run_dir / "samples.jsonl", hz=2, zero_ns=zero_ns): train()

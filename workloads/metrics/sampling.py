@@ -19,7 +19,7 @@ from workloads.metrics.sample_writer import Writer
 from workloads.metrics.ticks import Ticks
 
 PARENT_CHECK_S = 0.5
-WRITE_S = 0.4
+WRITE_S = 0.9
 """Samples of this long are written together: what a kill of the sampler itself loses, with gpus.WAIT_S at most."""
 
 
