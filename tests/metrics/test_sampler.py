@@ -265,7 +265,7 @@ def test_at_100_hz_every_tick_is_written_or_counted(tmp_path, samples, until, ca
     ticks = [sample.tick for sample in taken[:-1]]
     skipped = re.search(r"of (\d+) samples (\d+) were late and skipped, 0 could not be written", capfd.readouterr().err)
     assert ticks[-1] + 1 - len(ticks) == (int(skipped[2]) if skipped else 0)
-    assert 300 < ticks[-1] < 500
+    assert 290 < ticks[-1] < 500
     if taken[0].scheduling == "round-robin":  # whatever else this machine does
         assert len(ticks) > 0.97 * ticks[-1]
 
