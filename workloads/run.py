@@ -26,6 +26,7 @@ from ncdemo.spec.paths import NCDEMO_RUNS, runs_dir
 from ncdemo.spec.record import Record
 from ncdemo.spec.result import RunRecord, TrainResult
 from ncdemo.spec.result_bench import BenchResult
+from ncdemo.spec.run_folder import run_id
 from ncdemo.spec.train import TrainSpec
 from workloads.metrics.environment import environment
 from workloads.metrics.exporters.end import push_end
@@ -56,7 +57,7 @@ class Run:
         started = (datetime.datetime.now(datetime.UTC) - datetime.timedelta(seconds=clock_s)).isoformat(timespec="milliseconds")
         self._record = RunRecord(
             kind=spec.kind,
-            run_id=folder.name,
+            run_id=run_id(folder, spec.kind),
             name=spec.name,
             status="running",
             spec_hash=spec.spec_hash(),

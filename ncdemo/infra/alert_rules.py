@@ -47,7 +47,8 @@ def _cost(pool: str, usd_per_h: float) -> dict[str, Any]:
 def _warnings(budget_usd: float, days: int) -> list[dict[str, Any]]:
     # What was spent in the day, not the mean of its recorded minutes: those of the first hour would stand for a month.
     ahead = f"sum(sum_over_time({COST}[1d])) * {EVALUATION_S} / 3600 / 24 * {HOURS_PER_MONTH:g} > {budget_usd:g}"
-    spent = f"sum(sum_over_time({COST}[{days}d])) * {EVALUATION_S} / 3600 > {WARN_AT * budget_usd:g}"
+    share_usd = budget_usd * days / 30
+    spent = f"sum(sum_over_time({COST}[{days}d])) * {EVALUATION_S} / 3600 > {WARN_AT * share_usd:g}"
     note = "At pay-as-you-go prices, GPU nodes alone: spot costs less, the system pool, disks and storage come on top."
     return [
         {
@@ -65,7 +66,7 @@ def _warnings(budget_usd: float, days: int) -> list[dict[str, Any]]:
             "expr": spent,
             "labels": {"severity": "critical"},
             "annotations": {
-                "summary": f'{{{{ $value | printf "%.0f" }}}} USD in {days} days; the monthly budget is {budget_usd:g}',
+                "summary": f'{{{{ $value | printf "%.0f" }}}} USD in {days} days; the budget for them is {share_usd:g}',
                 "description": note,
             },
         },

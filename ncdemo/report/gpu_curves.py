@@ -69,7 +69,7 @@ class GpuCurves:
         gpu.reasons = _sum(gpu.reasons, np.bincount(rows["reasons"], minlength=len(self._reasons)))
         # With none of these and no error, NVML was busy with the sample before.
         gpu.fast.append(_only({name: rows[name] for name in FAST}, _any(rows, ANSWERS) | rows["lost"]))
-        gpu.slow.append(_only({name: rows[name] for name in SLOW}, _any(rows, (*PCIE, *NVLINK))))
+        gpu.slow.append(_only({name: rows[name] for name in SLOW}, _any(rows, (*PCIE, *NVLINK)) | rows["lost"]))
         for name in ECC:
             _count(gpu, name, rows[name], rows["attempt"])
 
@@ -82,17 +82,21 @@ def fast_columns(gpu: Gpu) -> Columns:
 
 
 def link_columns(gpu: Gpu) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Return times and bytes per second of each link and direction: of PCIe as read, of NVLink the mean of about LINKS_S."""
+    """Return times and bytes per second of each link and direction: of PCIe as read, of NVLink the mean of about LINKS_S.
+
+    While the GPU did not answer they are NaN.
+    """
     slow = join(gpu.slow, SLOW)
     found = {name: (slow["time_s"], slow[name]) for name in PCIE}
+    slow["losses"] = np.cumsum(~_any(slow, (*PCIE, *NVLINK)))
     for name in NVLINK:
         counted = np.isfinite(slow[name])
-        time_s, count, attempt = (slow[column][counted] for column in ("time_s", name, "attempt"))
+        time_s, count, attempt, losses = (slow[column][counted] for column in ("time_s", name, "attempt", "losses"))
         _, first = np.unique(attempt * 1e9 + time_s // LINKS_S, return_index=True)
         if len(first) == 1 and len(time_s) > 1:
             first = np.array([0, len(time_s) - 1])  # a run of a few seconds
         gained, took_s = np.diff(count[first]), np.diff(time_s[first])
-        whole = (gained >= 0) & (took_s > 0) & (np.diff(attempt[first]) == 0)
+        whole = (gained >= 0) & (took_s > 0) & (np.diff(attempt[first]) == 0) & (np.diff(losses[first]) == 0)
         rate = np.divide(gained, took_s, out=np.full(len(gained), np.nan), where=whole)
         found[name.replace("bytes", "bytes_per_s")] = (time_s[first][1:], rate)
     return found

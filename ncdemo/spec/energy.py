@@ -5,7 +5,7 @@ Meter.read(run / "samples.jsonl").joules(1.0, 3.0)    # (412.7, "counter")
 
 import json
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -16,8 +16,9 @@ from ncdemo.spec.attempts import Attempts
 from ncdemo.spec.record import Record
 from ncdemo.spec.result import GpuProcess, GpuSample, Sample
 
-LONGEST_GAP_S = 5.0
-"""Between two samples: over a longer one the power isn't known, nor the counter at a moment within it."""
+LONGEST_GAP_S, PERIODS = 5.0, 1.5
+"""Between two samples, and of the sampler's period where that is more: over a longer gap the power isn't known, nor the counter at a
+moment within it."""
 Source = Literal["counter", "power"]
 
 
@@ -49,10 +50,19 @@ def _sample(line: str) -> Any:
 class Meter:
     """readings: (seconds since the run's clock zero, watts, joules on the counters) of all GPUs, ascending; None where one was silent.
 
-    attempts: of each reading, which attempt took it, ascending; left out, one took all.
+    attempts: of each reading, which attempt took it, ascending; left out, one took all. reset: attempts in which a GPU's counter went
+    back. period_s: between two samples.
     """
 
-    def __init__(self, readings: Sequence[tuple[float, float | None, float | None]], attempts: Sequence[int] | None = None) -> None:
+    def __init__(
+        self,
+        readings: Sequence[tuple[float, float | None, float | None]],
+        attempts: Sequence[int] | None = None,
+        *,
+        reset: Collection[int] = (),
+        period_s: float = 0.0,
+    ) -> None:
+        self._longest_gap_s = max(LONGEST_GAP_S, PERIODS * period_s)
         self._attempts = [0] * len(readings) if attempts is None else list(attempts)
         self._power = [(at, watts) for at, watts, _ in readings]
         self._times = [at for at, _ in self._power]
@@ -60,7 +70,7 @@ class Meter:
             (at, joules, attempt) for (at, _, joules), attempt in zip(readings, self._attempts, strict=True) if joules is not None
         ]
         # Where it went back, the driver was loaded anew.
-        broken = {one for (_, a, one), (_, b, next_one) in pairwise(self._counter) if one == next_one and b < a}
+        broken = set(reset) | {one for (_, a, one), (_, b, next_one) in pairwise(self._counter) if one == next_one and b < a}
         self._counter = [reading for reading in self._counter if reading[2] not in broken]
 
     @classmethod
@@ -70,18 +80,25 @@ class Meter:
         A torn last line is left out, and a sample for which NVML was too busy.
         """
         readings: list[tuple[float, float | None, float | None]] = []
-        attempts, number = [], Attempts()
+        attempts, number, counters, period_s = [], Attempts(), _Counters(), 0.0
+        first: tuple[int, int, float] | None = None
         for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
             try:
                 sample = _sample(line)
             except ValueError:
                 continue
             attempt = number.of(sample.tick, sample.scheduling)
+            if sample.tick is not None:
+                if first is None or first[0] != attempt:
+                    first = (attempt, sample.tick, sample.time_s)
+                elif sample.tick > first[1]:
+                    period_s = (sample.time_s - first[2]) / (sample.tick - first[1])
             if sample.gpus and all(gpu == type(gpu)(index=gpu.index) for gpu in sample.gpus):
                 continue
+            counters.add(attempt, sample.gpus)
             readings.append((sample.time_s, _sum([gpu.power_w for gpu in sample.gpus]), _sum([gpu.energy_j for gpu in sample.gpus])))
             attempts.append(attempt)
-        return cls(readings, attempts)
+        return cls(readings, attempts, reset=counters.reset, period_s=period_s)
 
     @property
     def measured(self) -> bool:
@@ -122,7 +139,7 @@ class Meter:
         if not 0 < after < len(self._counter):
             return None
         (t0, e0, before), (t1, e1, attempt) = self._counter[after - 1 : after + 1]
-        return (e0 + (e1 - e0) * (at_s - t0) / (t1 - t0), attempt) if before == attempt and t1 - t0 <= LONGEST_GAP_S else None
+        return (e0 + (e1 - e0) * (at_s - t0) / (t1 - t0), attempt) if before == attempt and t1 - t0 <= self._longest_gap_s else None
 
     def _integral(self, start_s: float, end_s: float) -> float | None:
         """By trapezoids of power with the ends interpolated; None where samples don't cover it."""
@@ -131,12 +148,29 @@ class Meter:
             return None
         joules = 0.0
         for (t0, w0), (t1, w1) in pairwise(self._power[first : last + 1]):
-            if w0 is None or w1 is None or t1 - t0 > LONGEST_GAP_S:
+            if w0 is None or w1 is None or t1 - t0 > self._longest_gap_s:
                 return None
             a, b = max(t0, start_s), min(t1, end_s)
             slope = (w1 - w0) / (t1 - t0)
             joules += (b - a) * (w0 + slope * ((a + b) / 2 - t0))
         return joules
+
+
+class _Counters:
+    """Which attempts a GPU was reset in: its counter begins anew, and what it had reached is lost in the sum over all."""
+
+    def __init__(self) -> None:
+        self.reset: set[int] = set()
+        self._last: dict[int, tuple[int, float]] = {}
+
+    def add(self, attempt: int, gpus: Sequence[Any]) -> None:
+        for gpu in gpus:
+            if gpu.energy_j is None:
+                continue
+            before = self._last.get(gpu.index)
+            if before and before[0] == attempt and gpu.energy_j < before[1]:
+                self.reset.add(attempt)
+            self._last[gpu.index] = (attempt, gpu.energy_j)
 
 
 def _sum(values: list[float | None]) -> float | None:

@@ -112,6 +112,12 @@ def _started(pid: int) -> str | None:
         return None
 
 
+def run_id(folder: Path, kind: str) -> str:
+    """Return what names a run where many meet, by its folder; a part of a demo, whose folder says what it is, has the demo's name before."""
+    folder = folder.absolute()
+    return f"{folder.parent.name}-{folder.name}" if folder.name == kind else folder.name
+
+
 def _machine() -> str:
     """Return what tells machines, boots and containers apart where numbers of processes are concerned; it names no host."""
     try:

@@ -158,7 +158,10 @@ def test_whoever_is_to_be_told_is_told_and_that_it_is_over(servers: Any, tmp_pat
     config["global"] = {"scrape_interval": "1s", "evaluation_interval": "1s"}
     (receiver,) = config["alerting"]["alertmanagers"]
     assert receiver == {"static_configs": [{"targets": ["alertmanager.monitoring.svc:9093"]}]}
-    with receiving() as (hook, got), exporting(lambda: f"push_time_seconds{{{run}}} {time.time()}\n" + "".join(broken)) as page:
+    with (
+        receiving() as (hook, got),
+        exporting(lambda: f"ncdemo_run_seen_timestamp_seconds{{{run}}} {time.time()}\n" + "".join(broken)) as page,
+    ):
         (tmp_path / "alertmanager.yml").write_text(here(data(found, "alertmanager")["alertmanager.yml"], hook))
         with servers.alertmanager(tmp_path, tmp_path / "alertmanager.yml") as manager:
             receiver["static_configs"][0]["targets"] = [manager.removeprefix("http://")]

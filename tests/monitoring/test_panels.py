@@ -83,7 +83,7 @@ def test_the_cost_of_each_pool_is_counted_and_the_budget_watched(servers, tmp_pa
     note = "At pay-as-you-go prices, GPU nodes alone: spot costs less, the system pool, disks and storage come on top."
     # In the 81 minutes before the second look 31.6 x 82 / 60 USD were spent, x 730 / 24 of them in a month of such days.
     ahead = {"summary": "A month like the last 24 hours costs 1314 USD; the budget is 200", "description": note}
-    spent = {"summary": "164 USD in 30 days; the monthly budget is 200", "description": note}
+    spent = {"summary": "164 USD in 30 days; the budget for them is 200", "description": note}
     test = {
         "interval": "1m",
         "input_series": [{"series": series, "values": "50x320"} for series in busy],
@@ -225,7 +225,7 @@ def the_runs(train_run, bench_run) -> list[Path]:
     cells = [cell.model_copy(update={"client": client}) for cell in record.bench.cells]
     changed = record.model_copy(update={"bench": record.bench.model_copy(update={"cells": cells})})
     (bench / "result.json").write_text(changed.model_dump_json())
-    broken = train_run("broken", seed=3, status="failed", reason="out of memory", train=None)
+    broken = train_run("broken", seed=3, status="failed", reason="out of memory", train=None, started_at=started)
     return [live, train_run("done", seed=2, gpus=1), broken, bench, live_bench]
 
 

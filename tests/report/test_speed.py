@@ -25,24 +25,24 @@ def measure(folder, out):
 
 GPU = (
     '{"index": 0, "error": null, "utilization_pct": 93, "memory_used_bytes": 75161927680, "power_w": 380.5, "energy_j": 9e6, "temperature_c": 61, '
-    '"sm_clock_hz": 1.785e9, "memory_clock_hz": 2.619e9, "throttle_reasons": ["power_cap"], "xids": [], "pcie_tx_bytes_per_s": 1e9, '
+    '"sm_clock_hz": 1.785e9, "memory_clock_hz": 2.619e9, "throttle_reasons": ["power_cap"], "xids": []}'
+)
+SLOW = (
+    ', "pcie_tx_bytes_per_s": 1e9, '
     '"pcie_rx_bytes_per_s": 2e9, "nvlink_tx_bytes": 5, "nvlink_rx_bytes": 6, "ecc_corrected": 3, "ecc_uncorrected": 0, '
     '"processes": [{"pid": 4711, "memory_bytes": 73014444032}]}'
 )
 
 
 def write_samples(folder, count, gpus=0):
-    """Write what the sampler writes, one reading like the next but for time and load."""
+    """Write what the sampler writes twice a second, one reading like the next but for time and load; slow fields of GPUs in every other."""
     folder.mkdir()
     (folder / "spec.yaml").write_text("kind: train\nname: long\n")
     rest = ', "process_cpu_pct": 180.1, "process_rss_bytes": 2345678901, "memory_used_bytes": 5678901234, "disk_read_bytes_per_s": 1234.5'
-    rest += (
-        ', "disk_write_bytes_per_s": 0.0, "net_recv_bytes_per_s": 123.4, "net_sent_bytes_per_s": 55.5, "gpus": ['
-        + ", ".join([GPU] * gpus)
-        + "]}\n"
-    )
+    rest += ', "disk_write_bytes_per_s": 0.0, "net_recv_bytes_per_s": 123.4, "net_sent_bytes_per_s": 55.5, "gpus": ['
+    rows = [", ".join([row] * gpus) + "]}\n" for row in (GPU, GPU.removesuffix("}") + SLOW)]
     with (folder / "samples.jsonl").open("w") as file:
-        file.writelines(f'{{"time_s": {i / 2}, "cpu_pct": {i * 7919 % 1000 / 10}{rest}' for i in range(count))
+        file.writelines(f'{{"time_s": {i / 2}, "cpu_pct": {i * 7919 % 1000 / 10}{rest}{rows[i % 2]}' for i in range(count))
     return folder
 
 

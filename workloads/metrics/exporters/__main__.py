@@ -6,6 +6,7 @@ python -m workloads.metrics.exporters export runs/demo --azure-monitor identity
 
 import argparse
 import logging
+import os
 import sys
 from pathlib import Path
 
@@ -82,7 +83,10 @@ def _azure(args: argparse.Namespace, auth: Auth) -> int:
 
 
 def _kept(url: str) -> int:
-    print(f"{Gateway(url).shown} does not answer: kept in {spool_dir()}; send it later with: ncdemo metrics send", file=sys.stderr)
+    gateway = Gateway(url)
+    # The address that was given, unless the variable says it; a password in it is not shown.
+    given = "" if url == os.environ.get(NCDEMO_PUSHGATEWAY) else f" --gateway {gateway.shown}"
+    print(f"{gateway.shown} does not answer: kept in {spool_dir()}; send it later with: ncdemo metrics send{given}", file=sys.stderr)
     return EXIT_KEPT
 
 

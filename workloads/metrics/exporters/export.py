@@ -45,10 +45,10 @@ def spool_dir() -> Path:
     return runs_dir() / ".pushgateway"
 
 
-def push(state: RunState, spool: Spool, within_s: float) -> bool:
-    """Push a run's groups; return False when some had to be kept for later."""
+def push(state: RunState, spool: Spool, within_s: float, alive_s: float | None = None) -> bool:
+    """Push a run's groups, `alive_s` as groups() has it; return False when some had to be kept for later."""
     pushed = True
-    for group in groups(state, instance(state)):
+    for group in groups(state, instance(state), alive_s):
         # When one can't go, the next need not be waited for.
         pushed &= spool.deliver("PUT", group.key, group.text(), within_s if pushed else 0.0)
     return pushed

@@ -12,6 +12,7 @@ import logging
 import os
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -79,7 +80,7 @@ class Page:
         """Return False when some of it had to be kept for later."""
         with self._lock:
             self._state.update()
-            return push(self._state, spool, within_s)
+            return push(self._state, spool, within_s, time.time())
 
     def keep(self, batches: Batches) -> None:
         with self._lock:
@@ -94,7 +95,7 @@ class _Labelled:
     def collect(self) -> "Iterator[Metric]":
         """Yield families, the groups' labels put on their samples; `job` and `instance` Prometheus adds itself."""
         merged: dict[str, Metric] = {}
-        for group in groups(self._state, instance(self._state)):
+        for group in groups(self._state, instance(self._state), time.time()):
             labels = {name: value for name, value in group.key.items() if name not in ("job", "instance")}
             for family in group.collect():
                 family.samples = [sample._replace(labels={**labels, **sample.labels}) for sample in family.samples]

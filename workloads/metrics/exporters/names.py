@@ -29,6 +29,9 @@ NAMES: dict[str, Name] = {
     "ncdemo_run_started_timestamp_seconds": Name("gauge", "When the run's clock was zero."),
     "ncdemo_run_last_progress_timestamp_seconds": Name("gauge", "When the last step, evaluation or request ended (its start, before any)."),
     "ncdemo_run_last_sample_timestamp_seconds": Name("gauge", "When the hardware was last sampled."),
+    "ncdemo_run_seen_timestamp_seconds": Name(
+        "gauge", "When the run was last known to go on: now while it exports itself, else its end, or its last step, request or sample."
+    ),
     "ncdemo_run_duration_seconds": Name("gauge", "How long the run took; absent while it runs."),
     "ncdemo_train_steps_total": Name("counter", "Optimizer steps done."),
     "ncdemo_train_examples_total": Name("counter", "Examples trained on."),

@@ -115,8 +115,11 @@ class Group:
         return generate_latest(self).decode()
 
 
-def groups(state: RunState, instance: str) -> list[Group]:
-    """Return what a run has to export now; nothing before its result.json could be read."""
+def groups(state: RunState, instance: str, alive_s: float | None = None) -> list[Group]:
+    """Return what a run has to export now; nothing before its result.json could be read.
+
+    `alive_s`: when it is (time.time()), said by who exports a run from beside it while it goes on.
+    """
     record = state.record
     if record is None:
         return []
@@ -126,7 +129,7 @@ def groups(state: RunState, instance: str) -> list[Group]:
     engines = {
         engine: Group({**key, "engine": engine}) for engine in dict.fromkeys([*(c.engine for c in cells), *state.requests, *state.engines])
     }
-    _run(run, state)
+    _run(run, state, alive_s)
     _train(run, state)
     for engine, group in engines.items():
         for ok, count in state.requests.get(engine, {}).items():
@@ -167,7 +170,7 @@ def _strategy(path: Path, _written_ns: int) -> str:
         return "unknown"
 
 
-def _run(group: Group, state: RunState) -> None:
+def _run(group: Group, state: RunState, alive_s: float | None) -> None:
     record, started = state.record, state.started
     assert record is not None
     assert started is not None
@@ -177,9 +180,14 @@ def _run(group: Group, state: RunState) -> None:
     group.add("ncdemo_run_evictions_total", evictions(state.folder))
     group.add("ncdemo_run_started_timestamp_seconds", started)
     group.add("ncdemo_run_last_progress_timestamp_seconds", started + state.progress_s)
+    said = [started + state.progress_s]
     if state.sample:
         unix_s = state.sample.get("unix_s")
-        group.add("ncdemo_run_last_sample_timestamp_seconds", started + state.sample["time_s"] if unix_s is None else unix_s)
+        said.append(started + state.sample["time_s"] if unix_s is None else unix_s)
+        group.add("ncdemo_run_last_sample_timestamp_seconds", said[-1])
+    if record.duration_s is not None:
+        said = [started + record.duration_s]
+    group.add("ncdemo_run_seen_timestamp_seconds", max(said) if alive_s is None else alive_s)
     group.add("ncdemo_run_duration_seconds", record.duration_s)
 
 
