@@ -41,6 +41,7 @@ def test_a_stopped_demo_goes_on_where_it_was(embedded: Path, tmp_path: Path) -> 
     done = subprocess.run([*demo, "--resume", str(folder)], env=env, capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stderr
     assert record(folder / "train") == trained  # not trained again
+    assert trained.run_id == f"{folder.name}-train", "another demo's is another run, where both are exported to"
     measured = record(folder / "bench")
     assert measured.status == "finished"
     assert {c.model for c in measured.bench.cells} == {"original", "fine-tuned"}

@@ -1,9 +1,11 @@
 """Runs in a real Pushgateway: what arrives, twice, while it is down, and how it goes again."""
 
+import datetime
 import json
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -30,11 +32,11 @@ def of(series, name, **labels):
     return [value for (found, have), value in series.items() if found == name and labels.items() <= dict(have).items()]
 
 
-def shown(state):
+def shown(state, alive_s=None):
     """Return what a run has to export, as a scrape returns it."""
     return {
         (sample.name, frozenset({**group.key, **sample.labels}.items())): sample.value
-        for group in groups(state, "node-1")
+        for group in groups(state, "node-1", alive_s)
         for family in group.collect()
         for sample in family.samples
     }
@@ -266,7 +268,10 @@ def test_the_command_and_the_script_do_the_same(train_run, gateway, scrape, ncde
     assert (done.returncode, done.stdout) == (0, f"{gateway}: same is there\n")
     first = scrape(gateway)
     assert ncdemo("metrics", "retire", "same-1", "--gateway", gateway).returncode == 0
-    assert scrape(gateway) == {}
+    end = time.monotonic() + 10
+    while scrape(gateway):  # it carries a deletion out behind its answer
+        assert time.monotonic() < end
+        time.sleep(0.05)
     script = ROOT / "scripts" / "monitoring" / "export_metrics.py"
     subprocess.run([sys.executable, script, folder, "--gateway", gateway], check=True, cwd=tmp_path, capture_output=True, timeout=60)
     assert scrape(gateway) == first
@@ -278,8 +283,24 @@ def test_a_gateway_that_is_down_is_exit_75_and_one_line(train_run, capsys, serve
     said = capsys.readouterr()
     assert code == 75
     assert "does not answer: kept in" in said.err
+    assert f"send it later with: ncdemo metrics send --gateway {Gateway(url).shown}\n" in said.err
     kept = "".join(path.read_text() for path in spool_dir().glob("*.json"))
     assert "canary" not in said.err + said.out + kept
+
+
+def test_a_run_says_when_it_was_seen_whenever_it_is_exported(train_run, gateway, scrape):
+    started = datetime.datetime(2026, 11, 1, tzinfo=datetime.UTC)
+    began = {"started_at": started.isoformat()}
+    runs = [train_run("over", **began), train_run("killed", **began, status="running", duration_s=None)]
+    states = [RunState(folder) for folder in runs]
+    for folder, state in zip(runs, states, strict=True):
+        state.update()
+        assert export_run(folder, gateway)
+    (ended,) = of(scrape(gateway), "ncdemo_run_seen_timestamp_seconds", run="over-1")
+    assert ended == pytest.approx(started.timestamp() + states[0].record.duration_s)
+    (last,) = of(scrape(gateway), "ncdemo_run_seen_timestamp_seconds", run="killed-1")
+    assert last == pytest.approx(started.timestamp() + max(states[1].progress_s, states[1].sample["time_s"]))
+    assert of(shown(states[1], alive_s=7.0), "ncdemo_run_seen_timestamp_seconds") == [7.0], "beside one that lives, now"
 
 
 def test_a_folder_that_is_no_run_is_one_line(tmp_path):

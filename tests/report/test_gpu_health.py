@@ -154,6 +154,15 @@ def test_nvlink_is_a_rate_within_an_attempt_and_pcie_is_as_read():
     assert (list(times), list(rates)) == ([4.0], [600.0]), "a run shorter than that has one"
 
 
+def test_while_a_gpu_is_lost_its_links_have_no_rate():
+    rows = [{"error": "GPU is lost"} if 20 <= i < 31 else {"nvlink_tx_bytes": i * 500, "pcie_rx_bytes_per_s": 7.0} for i in range(60)]
+    links = counted(*[(i, float(i), row) for i, row in enumerate(rows)]).links[0]
+    times, rates = links["pcie_rx_bytes_per_s"]
+    assert list(times[np.isnan(rates)]) == list(range(20, 31))
+    times, rates = links["nvlink_tx_bytes_per_s"]
+    assert (list(times), list(np.nan_to_num(rates, nan=-1))) == ([10.0, 31.0, 40.0, 50.0], [500, -1, 500, 500])
+
+
 def test_memory_of_processes_is_drawn_apart(train_run, tmp_path):
     run = train_run(gpus=1)
     samples = [json.loads(line) for line in (run / "samples.jsonl").read_text().splitlines()]

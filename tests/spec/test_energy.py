@@ -113,3 +113,25 @@ def test_a_sample_is_read_as_its_model_has_it(odd: dict, known: float | None, tm
     path = tmp_path / "samples.jsonl"
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     assert Meter.read(path).joules(3.0, 4.0) == (None if known is None else (known, "power"))
+
+
+def test_a_gpu_whose_counter_began_anew_is_seen_in_a_sum_that_grows(tmp_path: Path) -> None:
+    """Of two GPUs the second, with a young counter, is reset: together they still count up."""
+    both = [(0.0, 5000.0, 300.0), (1.0, 5400.0, 400.0), (2.0, 5800.0, 20.0), (3.0, 6200.0, 120.0)]
+    lines = [
+        {"tick": i, "time_s": at, "gpus": [{"index": k, "power_w": 250.0, "energy_j": joules} for k, joules in enumerate(of)]}
+        for i, (at, *of) in enumerate(both)
+    ]
+    file = tmp_path / "samples.jsonl"
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert Meter.read(file).joules(0.5, 2.5) == (pytest.approx(1000.0), "power")
+
+
+@pytest.mark.parametrize(("period_s", "known"), [(1.0, False), (8.0, True)])
+def test_a_gap_is_what_is_longer_than_the_samplers_own_period(period_s: float, known: bool, tmp_path: Path) -> None:
+    """Samples 8 s apart: asked for once a second they lack seven, asked for every 8 s none."""
+    at = [0.0, 8.0, 16.004, 24.0]
+    lines = [of_gpu(t, 100.0, 100.0 * t, tick=round(t / period_s)) for t in at]
+    file = tmp_path / "samples.jsonl"
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert Meter.read(file).joules(4.0, 20.0) == ((pytest.approx(1600.0), "counter") if known else None)
