@@ -1,6 +1,6 @@
 """The GPUs of a watched run: a line each, what is wrong with them at its end and coloured; in a log what is wrong alone.
 
-console.print(gpu_table(watched))
+console.print(GpuTable(watched))
 """
 
 from collections.abc import Iterator
@@ -12,13 +12,32 @@ from ncdemo.spec.gpu_errors import FAULTS, KILLED_XID, SLOWDOWNS
 
 BAD, NOTICE = "red", "yellow"
 ABSENT = "-"
+NARROW = 72
 Gpu = dict[str, Any]
 
 
-def gpu_table(run: Watched) -> Any:
-    """Return a table for rich; PCIe and NVLink have a column where one GPU tells them."""
+class GpuTable:
+    """A table for rich; PCIe and NVLink have a column where one GPU tells them.
+
+    On less than NARROW columns they have none, and what is wrong with a GPU has a line of its own below.
+    """
+
+    def __init__(self, run: Watched) -> None:
+        self._run = run
+
+    def __rich_console__(self, _console: Any, options: Any) -> Iterator[Any]:
+        from rich.text import Text
+
+        gpus = self._run.sample.get("gpus") or ()
+        wrong = [Text(", ").join(Text(words, style=colour) for words, colour in troubles(self._run, gpu)) for gpu in gpus]
+        narrow = options.max_width < NARROW
+        yield _table(self._run, links=not narrow, beside=None if narrow else wrong)
+        if narrow:
+            yield from (Text.assemble(f"GPU {gpu.get('index')}: ", said) for gpu, said in zip(gpus, wrong, strict=True) if said)
+
+
+def _table(run: Watched, *, links: bool, beside: list[Any] | None) -> Any:
     from rich.table import Table
-    from rich.text import Text
 
     gpus = run.sample.get("gpus") or ()
     columns = {
@@ -31,12 +50,13 @@ def gpu_table(run: Watched) -> Any:
         "NVLink GB/s\nout/in": [_rates(*(run.nvlink_bytes_per_s(gpu.get("index")) or (None, None))) for gpu in gpus],
     }
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-    shown = {name: cells for name, cells in columns.items() if "out/in" not in name or set(cells) != {ABSENT}}
+    shown = {name: cells for name, cells in columns.items() if "out/in" not in name or (links and set(cells) != {ABSENT})}
     for name in shown:
         table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("")
-    for gpu, *cells in zip(gpus, *shown.values(), strict=True):
-        table.add_row(*cells, Text(", ").join(Text(words, style=colour) for words, colour in troubles(run, gpu)))
+    if beside:
+        table.add_column("")
+    for cells in zip(*shown.values(), *([beside] if beside else []), strict=True):
+        table.add_row(*cells)
     return table
 
 

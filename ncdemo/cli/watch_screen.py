@@ -4,7 +4,7 @@ import datetime
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from ncdemo.cli.watch_gpus import gpu_line, gpu_table
+from ncdemo.cli.watch_gpus import GpuTable, gpu_line
 from ncdemo.report.show import duration, ms, number, percent, printable, size
 from ncdemo.report.watched import Watched
 from ncdemo.spec.ledger import usual_s
@@ -45,7 +45,7 @@ def screen(run: Watched) -> Any:
         facts.add_row(name, Text(value))
     parts.append(facts)
     if run.sample.get("gpus"):
-        parts.append(gpu_table(run))
+        parts.append(GpuTable(run))
     if run.cells:
         parts.append(_cells(list(run.cells.values())[-CELLS:]))
     parts += [Text(line, style="dim", no_wrap=True, overflow="ellipsis") for line in run.log(LOG_LINES)]

@@ -276,6 +276,18 @@ def test_eight_gpus_with_what_is_wrong_fit_a_terminal(train_run, width: int) -> 
     assert not re.search(r"slowed|ECC|XID|cap", numbered[0] + numbered[-1])
 
 
+@pytest.mark.parametrize("width", [40, 56, 71])
+def test_a_narrow_terminal_lacks_links_before_it_lacks_what_is_wrong(train_run, width: int) -> None:
+    rows = text(seen(eight_gpus(train_run("r"))), width).splitlines()
+    table = rows[next(i for i, row in enumerate(rows) if "busy  memory" in row) :]
+    assert max(map(len, table)) <= width
+    assert re.search(r"^  0   100      79    699     71 *$", table[2])
+    told = " ".join(word for row in table for word in row.split())
+    assert "GPU 1: XID 63 x2, XID 79, 2 uncorrected ECC, slowed by hardware and heat, at its power cap" in told
+    assert "GPU 3: XID 45, at its power cap" in told
+    assert not re.search(r"GPU [04567]:", told)
+
+
 def test_colours_and_the_line_tell_what_is_alarming_from_what_is_usual(train_run) -> None:
     run = seen(eight_gpus(train_run("r")))
     sample = {gpu["index"]: dict(troubles(run, gpu)) for gpu in run.sample["gpus"]}
