@@ -21,7 +21,7 @@ HOT = 0x40
 
 def trace(*busy: int, hot: int | None = None, xid: int | None = None) -> str:
     """Return that of a node's GPUs, one of which heat slows down, or has an XID after a second."""
-    lines = "0 - count {}\n".format(len(busy))
+    lines = f"0 - count {len(busy)}\n"
     for gpu, pct in enumerate(busy):
         lines += GPU.format(gpu=gpu, busy=pct, power=pct * 5000, memory=(gpu + 20) << 30, reasons=HOT if gpu == hot else 0)
     return lines + (f"1 {xid} xid 79\n" if xid is not None else "")

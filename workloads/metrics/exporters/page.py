@@ -1,5 +1,7 @@
 """A run directory to Prometheus metrics: one group for the run and its machine, and of a benchmark one more per engine.
 
+A node after the first has a group of its own with its machine, from its own folder, which it alone has while the run goes on.
+
 for group in groups(state, instance="node-1"): print(group.text())
 """
 
@@ -10,11 +12,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ncdemo.spec.follow import RunState
+from ncdemo.spec.follow import NodeState, RunState
 from ncdemo.spec.gpu_errors import SLOWDOWNS
 from ncdemo.spec.job_labels import PROMETHEUS_JOB
 from ncdemo.spec.result_bench import Cell
-from ncdemo.spec.run_folder import evictions
+from ncdemo.spec.run_folder import evictions, run_of
 from workloads.metrics.exporters.names import NAMES, PERCENTILES, STATUSES
 
 MOST_SERIES = 500
@@ -115,8 +117,18 @@ class Group:
         return generate_latest(self).decode()
 
 
-def groups(state: RunState, instance: str) -> list[Group]:
-    """Return what a run has to export now; nothing before its result.json could be read."""
+class OtherNode(NodeState):
+    """A node after the first."""
+
+    def __init__(self, folder: Path, rank: int) -> None:
+        super().__init__(folder)
+        self.rank = rank
+
+
+def groups(state: RunState | OtherNode, instance: str) -> list[Group]:
+    """Return what a run, or a node of it, has to export now; nothing before a run's result.json could be read."""
+    if isinstance(state, OtherNode):
+        return [_node(state, instance)]
     record = state.record
     if record is None:
         return []
@@ -135,9 +147,7 @@ def groups(state: RunState, instance: str) -> list[Group]:
         for name, metric in ENGINE.items():
             group.add(metric, said.get(name), model=said.get("model"))
         _cells(group, [cell for cell in cells if cell.engine == engine])
-    _machine(run, state.sample)
-    for (gpu, xid), count in state.errors.xids.items():
-        run.add("ncdemo_gpu_xid_errors_total", count, gpu=gpu, xid=xid)
+    _machine(run, state, 0, state.started)
     found = [run, *engines.values()]
     for group in found:
         group.series = 0  # room for this one
@@ -145,9 +155,17 @@ def groups(state: RunState, instance: str) -> list[Group]:
     return found
 
 
-def strategy(state: RunState) -> dict[str, str]:
+def _node(state: OtherNode, instance: str) -> Group:
+    """Return what a node after the first has to export: two may be pods of one machine, so its rank is part of the key."""
+    key = {"job": PROMETHEUS_JOB, "run": run_of(state.folder, state.rank), "instance": instance, "node": str(state.rank)}
+    group = Group(key | strategy(state))
+    _machine(group, state, state.rank, None)
+    return group
+
+
+def strategy(state: RunState | OtherNode) -> dict[str, str]:
     """Return the label that a training run has and a benchmark hasn't, read from its spec."""
-    if state.record is None or state.record.kind != "train":
+    if isinstance(state, RunState) and (state.record is None or state.record.kind != "train"):
         return {}
     path = state.folder / "spec.yaml"
     try:
@@ -177,9 +195,6 @@ def _run(group: Group, state: RunState) -> None:
     group.add("ncdemo_run_evictions_total", evictions(state.folder))
     group.add("ncdemo_run_started_timestamp_seconds", started)
     group.add("ncdemo_run_last_progress_timestamp_seconds", started + state.progress_s)
-    if state.sample:
-        unix_s = state.sample.get("unix_s")
-        group.add("ncdemo_run_last_sample_timestamp_seconds", started + state.sample["time_s"] if unix_s is None else unix_s)
     group.add("ncdemo_run_duration_seconds", record.duration_s)
 
 
@@ -236,16 +251,25 @@ def _median(values: Iterable[float | None]) -> float | None:
     return statistics.median(known) if known else None
 
 
-def _machine(group: Group, sample: dict[str, Any]) -> None:
+def _machine(group: Group, state: NodeState, node: int, started: float | None) -> None:
+    """Add a node's hardware; `started`: when its clock was zero, for samples of older versions, which say no time of the day."""
+    sample = state.sample
+    at_s = sample.get("unix_s")
+    if at_s is None and started is not None and sample:
+        at_s = started + sample["time_s"]
+    group.add("ncdemo_run_last_sample_timestamp_seconds", at_s, node=node)
     for name, (metric, scale) in HOST.items():
-        group.add(metric, _scaled(sample.get(name), scale))
+        group.add(metric, _scaled(sample.get(name), scale), node=node)
     for gpu in sample.get("gpus") or ():
-        group.add("ncdemo_gpu_up", gpu.get("error") is None, gpu=gpu["index"])
+        where = {"node": node, "gpu": gpu["index"]}
+        group.add("ncdemo_gpu_up", gpu.get("error") is None, **where)
         for name, (metric, scale) in GPU.items():
-            group.add(metric, _scaled(gpu.get(name), scale), gpu=gpu["index"])
+            group.add(metric, _scaled(gpu.get(name), scale), **where)
         if (reasons := gpu.get("throttle_reasons")) is not None:
             for reason in SLOWDOWNS:
-                group.add("ncdemo_gpu_throttled", reason in reasons, gpu=gpu["index"], reason=reason)
+                group.add("ncdemo_gpu_throttled", reason in reasons, **where, reason=reason)
+    for (gpu, xid), count in state.errors.xids.items():
+        group.add("ncdemo_gpu_xid_errors_total", count, node=node, gpu=gpu, xid=xid)
 
 
 def _scaled(value: float | None, scale: float) -> float | None:
