@@ -7,6 +7,7 @@ import numpy as np
 
 from ncdemo.report.fairness import flags
 from ncdemo.report.gpu_health import slowed_share
+from ncdemo.report.machine_panels import machines
 from ncdemo.report.read import Run
 from ncdemo.report.show import NOT_MEASURED, UNBOUND, ms, number, percent, said
 from ncdemo.spec.result_bench import Cell
@@ -76,13 +77,13 @@ def _speed(run: Run, colours: dict[str, int]) -> Row:
 
 def _slowed(run: Run, colours: dict[str, int]) -> Row | None:
     """Return nothing for a run whose GPUs were never slowed down by a fault."""
-    known = run.telemetry.health if run.telemetry else {}
-    found = [(share, index) for index, health in known.items() if (share := slowed_share(health))]
+    known = {(node, index): health for node, it in machines(run).items() for index, health in it.health.items()}
+    found = [(share, gpu) for gpu, health in known.items() if (share := slowed_share(health))]
     if not found:
         return None
-    share, index = max(found)
-    health = known[index]
-    return Row(run.label, percent(share), f"GPU {index}, by {', '.join(sorted(health.slowed))}", colours.get(run.label))
+    share, (node, index) = max(found)
+    where = f"GPU {index} of node {node}" if run.nodes else f"GPU {index}"
+    return Row(run.label, percent(share), f"{where}, by {', '.join(sorted(known[node, index].slowed))}", colours.get(run.label))
 
 
 def _bench_cards(runs: list[Run], colours: dict[str, int]) -> list[Card]:

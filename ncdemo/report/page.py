@@ -13,7 +13,9 @@ from ncdemo.report.fairness import AGREEMENT_FLOOR, MIN_REPEATS
 from ncdemo.report.figure import DASHES
 from ncdemo.report.frontier_plots import frontier_plots
 from ncdemo.report.gpu_health import notes
+from ncdemo.report.machine_panels import machines
 from ncdemo.report.measured import so_far
+from ncdemo.report.node_table import by_node
 from ncdemo.report.read import Run
 from ncdemo.report.show import duration, number, printable
 from ncdemo.report.telemetry_plots import telemetry_plot
@@ -151,15 +153,16 @@ def _prompts(result: BenchResult) -> str:
 
 
 def timeline(run: Run, colours: dict[str, int]) -> dict[str, Any]:
-    telemetry = run.telemetry
+    known = machines(run)
     engines = list(dict.fromkeys(key.subject for key in run.cells))
     return {
         "label": run.label,
         "plot": telemetry_plot(run, colours),
-        "samples": telemetry.count if telemetry else 0,
-        "gpus": sum(len(found.gpus) for found in (telemetry, *run.nodes.values()) if found),
-        "nodes": 1 + len(run.nodes),
-        "missed": telemetry.missed if telemetry else 0,
+        "samples": sum(telemetry.count for telemetry in known.values()),
+        "gpus": sum(len(telemetry.gpus) for telemetry in known.values()),
+        "nodes": len(known),
+        "missed": sum(telemetry.missed for telemetry in known.values()),
+        "by_node": by_node(run) if run.nodes else None,
         "notes": _notes(run),
         "engines": [(engine, colours[engine] % 8) for engine in engines],
     }
@@ -167,8 +170,7 @@ def timeline(run: Run, colours: dict[str, int]) -> dict[str, Any]:
 
 def _notes(run: Run) -> list[str]:
     """Return what went wrong with GPUs, of a run on several nodes with the node."""
-    nodes = {0: run.telemetry, **run.nodes}
-    return [f"Node {rank}: {note}" if run.nodes else note for rank, telemetry in nodes.items() if telemetry for note in notes(telemetry)]
+    return [f"Node {node}: {note}" if run.nodes else note for node, telemetry in machines(run).items() for note in notes(telemetry)]
 
 
 def reproduce(run: Run) -> dict[str, Any]:

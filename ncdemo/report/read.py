@@ -100,7 +100,9 @@ def read_run(path: Path) -> Run:
     run.engines = _engines(records(path / ENGINES_FILE, run.problems))
     with no_collection():
         for node, samples in node_samples(path):
-            run.nodes[node] = read_telemetry(samples, run.problems)
+            found: list[str] = []
+            run.nodes[node] = read_telemetry(samples, found)
+            run.problems += [f"Node {node}: {problem}" for problem in found]
         run.telemetry = read_telemetry(path / "samples.jsonl", run.problems)
     run.kind = _kind(run)
     expected = ["samples.jsonl", "steps.jsonl" if run.kind == "train" else "requests.jsonl"] if run.kind else ["samples.jsonl"]

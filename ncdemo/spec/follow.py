@@ -108,12 +108,29 @@ def _record(line: bytes) -> dict[str, Any] | None:
     return found if isinstance(found, dict) else None
 
 
-class RunState:
+class NodeState:
+    """What a node's samples say of its machine so far: of a node after the first, all that its folder has."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.sample: dict[str, Any] = {}
+        """The last Sample."""
+        self.errors = GpuErrors()
+        """Of its GPUs."""
+        self._errors = Follow(folder / "samples.jsonl", self.errors.forget, only=self.errors.tells)
+
+    def update(self) -> None:
+        for sample in self._errors.new():
+            self.errors.take(sample)
+        self.sample = last_sample(self.folder / "samples.jsonl") or self.sample
+
+
+class RunState(NodeState):
     """What a run directory says so far. `update` reads what is new; nothing is ever read twice but result.json."""
 
     def __init__(self, folder: Path) -> None:
         """Raise SpecError when the folder is no run's."""
-        self.folder = folder
+        super().__init__(folder)
         if not (folder / "result.json").is_file():
             raise SpecError(
                 f"{folder}: is not a run directory (it has no result.json); give a folder that ncdemo train or ncdemo bench wrote"
@@ -133,12 +150,8 @@ class RunState:
         """Ledger key -> seconds that the cell took, without those that failed."""
         self.cell_end_s = 0.0
         """When the last cell ended, on the run's clock."""
-        self.sample: dict[str, Any] = {}
-        """The last Sample."""
         self.engines: dict[str, dict[str, Any]] = {}
         """Engine -> its newest EngineSample."""
-        self.errors = GpuErrors()
-        """Of its GPUs."""
         self.progress_s = 0.0
         """When the last step, evaluation or request ended, on the run's clock."""
         self._steps = Follow(folder / "steps.jsonl", self.forget_steps)
@@ -146,7 +159,6 @@ class RunState:
         self._requests = Follow(folder / "requests.jsonl", self.forget_requests)
         self._ledger = Follow(folder / CELLS_FILE, self.forget_cells)
         self._engines = Follow(folder / ENGINES_FILE)
-        self._errors = Follow(folder / "samples.jsonl", self.errors.forget, only=self.errors.tells)
 
     def forget_steps(self) -> None:
         """Begin to count again: the file of the steps has begun again."""
@@ -175,9 +187,7 @@ class RunState:
                 self.on_cell(str(entry.get("key")), entry)
         for sample in self._engines.new():
             self.engines[str(sample.get("engine"))] = sample
-        for sample in self._errors.new():
-            self.errors.take(sample)
-        self.sample = last_sample(self.folder / "samples.jsonl") or self.sample
+        super().update()
 
     def on_step(self, step: dict[str, Any]) -> None:
         self.step = step

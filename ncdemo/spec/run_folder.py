@@ -43,6 +43,11 @@ def node_folder(folder: Path, rank: int) -> Path:
     return folder.with_name(f"{folder.name}-node{rank}") if rank else folder
 
 
+def run_of(folder: Path, rank: int) -> str:
+    """Return the name of the run that a node's folder belongs to."""
+    return folder.name.removesuffix(f"-node{rank}") if rank else folder.name
+
+
 def node_samples(folder: Path) -> list[tuple[int, Path]]:
     """Return rank and samples.jsonl of the nodes after the first whose folders lie beside a run's."""
     found = []

@@ -24,7 +24,7 @@ from typing import Protocol
 from ncdemo.spec.follow import RunState
 from workloads.metrics.exporters.export import instance
 from workloads.metrics.exporters.gateway import Refused, Unreachable, again
-from workloads.metrics.exporters.page import Group, groups
+from workloads.metrics.exporters.page import Group, OtherNode, groups
 
 FOLDER = ".azure-monitor"
 
@@ -55,7 +55,7 @@ class Batches:
         """Why what stays could not go, once `send` has returned."""
         self.folder = runs / FOLDER / hashlib.sha256(connection_string.encode()).hexdigest()[:16]
 
-    def keep(self, state: RunState) -> int:
+    def keep(self, state: RunState | OtherNode) -> int:
         """Write down what a run has to export; return how many points that is."""
         kept = [batch for group in groups(state, instance(state)) if (batch := _batch(group, _moment(state))).points]
         for batch in kept:
@@ -132,8 +132,10 @@ def _batch(group: Group, time_s: float) -> Batch:
     return Batch(time_s, group.key, [(one.name, dict(one.labels), one.value) for one in series if math.isfinite(one.value)])
 
 
-def _moment(state: RunState) -> float:
+def _moment(state: RunState | OtherNode) -> float:
     """Return the newest moment that a run's files tell of: a run exported a day later has its figures where they belong."""
+    if isinstance(state, OtherNode):
+        return float(state.sample.get("unix_s") or time.time())
     latest_s = max(state.progress_s, state.sample.get("time_s") or 0.0, (state.record.duration_s if state.record else None) or 0.0)
     zero_s, sample = state.started or 0.0, state.sample
     if (unix_s := sample.get("unix_s")) is not None:  # a clock that was set while the run went on; a sample of an attempt before is earlier

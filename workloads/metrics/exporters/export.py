@@ -17,7 +17,7 @@ from ncdemo.spec.job_labels import PROMETHEUS_JOB
 from ncdemo.spec.paths import runs_dir
 from ncdemo.spec.run_folder import RESULT_FILE
 from workloads.metrics.exporters.gateway import Gateway, Pushed, Unreachable, group_path
-from workloads.metrics.exporters.page import Group, groups
+from workloads.metrics.exporters.page import Group, OtherNode, groups
 from workloads.metrics.exporters.spool import Spool
 
 LOG = logging.getLogger(__name__)
@@ -32,9 +32,10 @@ def resolve_gateway(setting: str | None) -> str | None:
     return os.environ.get(NCDEMO_PUSHGATEWAY) or None if setting == "default" else setting
 
 
-def instance(state: RunState) -> str:
-    """Return the machine that a run ran on, wherever it is exported from: the label that tells the nodes of a job apart."""
-    return (state.record and state.record.instance) or this_machine()
+def instance(state: RunState | OtherNode) -> str:
+    """Return the machine that a run ran on, wherever it is exported from; a node exports itself."""
+    record = state.record if isinstance(state, RunState) else None
+    return (record and record.instance) or this_machine()
 
 
 def this_machine() -> str:
@@ -45,7 +46,7 @@ def spool_dir() -> Path:
     return runs_dir() / ".pushgateway"
 
 
-def push(state: RunState, spool: Spool, within_s: float, alive_s: float | None = None) -> bool:
+def push(state: RunState | OtherNode, spool: Spool, within_s: float, alive_s: float | None = None) -> bool:
     """Push a run's groups, `alive_s` as groups() has it; return False when some had to be kept for later."""
     pushed = True
     for group in groups(state, instance(state), alive_s):

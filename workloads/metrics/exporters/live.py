@@ -2,7 +2,7 @@
 
 It reads the run directory alone, what is new of it, so the run waits for nothing here.
 
-    with live(run_dir, telemetry): train()
+    with live(run_dir, telemetry): train()      # on a node after the first: live(its_dir, telemetry, node=1)
     python -m workloads.metrics.exporters.live runs/demo --port 9101
 """
 
@@ -29,21 +29,25 @@ from workloads.metrics.exporters.azure_monitor import AUTHS, Auth, AzureMonitor,
 from workloads.metrics.exporters.azure_spool import Batches
 from workloads.metrics.exporters.export import instance, push, resolve_gateway, spool_dir
 from workloads.metrics.exporters.gateway import Gateway, Refused
-from workloads.metrics.exporters.page import groups
+from workloads.metrics.exporters.page import OtherNode, groups
 from workloads.metrics.exporters.spool import Spool
 
 if TYPE_CHECKING:
     from prometheus_client import Metric
 
 LOG = logging.getLogger("workloads.metrics.exporters.live")
+LAST_S = 0.6
+"""For a node's last push, of the time in which it must end."""
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
-def live(folder: Path, telemetry: Telemetry) -> AbstractContextManager[object]:
+def live(folder: Path, telemetry: Telemetry, node: int = 0) -> AbstractContextManager[object]:
     """Return what exports a run while it is open, as its spec says; what does nothing when that is nothing."""
     arguments = [str(folder.absolute()), "--host", telemetry.metrics_host, "--every-s", str(telemetry.push_every_s)]
     if telemetry.metrics_port:
         arguments += ["--port", str(telemetry.metrics_port)]
+    if node:
+        arguments += ["--node", str(node)]
     if url := resolve_gateway(telemetry.pushgateway):
         arguments += ["--push"]
     if telemetry.azure_monitor:
@@ -65,7 +69,7 @@ def live(folder: Path, telemetry: Telemetry) -> AbstractContextManager[object]:
 class Page:
     """The metrics page of one run, made anew for each scrape."""
 
-    def __init__(self, state: RunState) -> None:
+    def __init__(self, state: RunState | OtherNode) -> None:
         self._state, self._lock = state, threading.Lock()
 
     def text(self) -> str:
@@ -89,7 +93,7 @@ class Page:
 
 
 class _Labelled:
-    def __init__(self, state: RunState) -> None:
+    def __init__(self, state: RunState | OtherNode) -> None:
         self._state = state
 
     def collect(self) -> "Iterator[Metric]":
@@ -135,13 +139,14 @@ def main() -> None:
     parser.add_argument("--port", type=int, help="serve /metrics here (default: don't)")
     parser.add_argument("--push", action="store_true", help=f"push to {NCDEMO_PUSHGATEWAY}")
     parser.add_argument("--azure-monitor", choices=AUTHS, help="send to Azure Monitor, as an identity or with the key")
+    parser.add_argument("--node", type=int, default=0, help="the folder is that of a node after the first, with this rank")
     parser.add_argument("--every-s", type=float, default=15.0, help="between two pushes (default: 15)")
     args = parser.parse_args()
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     with contextlib.suppress(OSError):
         os.nice(10)
     try:
-        page = Page(RunState(args.run))
+        page = Page(OtherNode(args.run, args.node) if args.node else RunState(args.run))
         url = resolve_gateway("default") if args.push else None
         targets = [_gateway(page, Spool(spool_dir(), Gateway(url)))] if url else []
         if args.port:
@@ -157,6 +162,8 @@ def main() -> None:
         threading.Thread(target=_push_for_ever, args=(target, args.every_s), daemon=True).start()
     with contextlib.suppress(OSError):
         os.read(sys.stdin.fileno(), 1)  # told to end, or the run's end of it has closed
+    if args.node:
+        _last(targets)
     logging.shutdown()
     os._exit(0)  # a push that hangs is not waited for: the run itself pushes its end
 
@@ -181,6 +188,21 @@ def _azure(page: Page, connection: str, auth: Auth) -> Target:
         batches.send(sender, within_s)
 
     return push_once
+
+
+def _last(targets: list[Target]) -> None:
+    """Push once more: nobody else tells of a node's end, and often an XID is it."""
+
+    def push_last(target: Target) -> None:
+        with contextlib.suppress(Exception):
+            target(LAST_S)
+
+    threads = [threading.Thread(target=push_last, args=(target,), daemon=True) for target in targets]
+    for thread in threads:
+        thread.start()
+    until = time.monotonic() + LAST_S
+    for thread in threads:
+        thread.join(max(0.0, until - time.monotonic()))
 
 
 def _push_for_ever(target: Target, every_s: float) -> None:

@@ -1,7 +1,7 @@
 """Every exported metric: name, kind, help and labels, each said once; docs/reference/metrics.md and the dashboards use no others.
 
 Prometheus' conventions: base units in the name, `_total` for what only grows, ratios from 0 to 1. Labels are few and their
-values bounded: GPU index, percentile, status, reason, and of a benchmark its models and loads as its spec lists them.
+values bounded: rank of the node, GPU index, percentile, status, reason, and of a benchmark its models and loads as its spec lists them.
 
     NAMES["ncdemo_train_loss"].help
 """
@@ -19,7 +19,8 @@ class Name(NamedTuple):
 
 
 CELL = ("model", "load")
-GPU = ("gpu",)
+NODE = ("node",)
+GPU = (*NODE, "gpu")
 NAMES: dict[str, Name] = {
     "ncdemo_run_info": Name("gauge", "Always 1; what the run is.", ("kind", "name", "spec_hash")),
     "ncdemo_run_status": Name("gauge", "1 for the status that the run has, 0 for the others.", ("status",)),
@@ -28,9 +29,11 @@ NAMES: dict[str, Name] = {
     ),
     "ncdemo_run_started_timestamp_seconds": Name("gauge", "When the run's clock was zero."),
     "ncdemo_run_last_progress_timestamp_seconds": Name("gauge", "When the last step, evaluation or request ended (its start, before any)."),
-    "ncdemo_run_last_sample_timestamp_seconds": Name("gauge", "When the hardware was last sampled."),
+    "ncdemo_run_last_sample_timestamp_seconds": Name("gauge", "When the node's hardware was last sampled.", NODE),
     "ncdemo_run_seen_timestamp_seconds": Name(
-        "gauge", "When the run was last known to go on: now while it exports itself, else its end, or its last step, request or sample."
+        "gauge",
+        "When the node was last known to be on the run: now while it exports itself, else the run's end, or the last step, request or sample.",
+        NODE,
     ),
     "ncdemo_run_duration_seconds": Name("gauge", "How long the run took; absent while it runs."),
     "ncdemo_train_steps_total": Name("counter", "Optimizer steps done."),
@@ -71,14 +74,14 @@ NAMES: dict[str, Name] = {
         "gauge", "Share of the engine's key-value cache that is in use, by its own count; of several ranks the fullest.", ("model",)
     ),
     "ncdemo_bench_unmeasured_cells": Name("gauge", "Cells that could not be measured at all."),
-    "ncdemo_host_cpu_busy_ratio": Name("gauge", "Busy share of all cores."),
-    "ncdemo_host_memory_used_bytes": Name("gauge", "Memory in use on the machine."),
-    "ncdemo_host_disk_read_bytes_per_second": Name("gauge", "Read from disks."),
-    "ncdemo_host_disk_write_bytes_per_second": Name("gauge", "Written to disks."),
-    "ncdemo_host_network_receive_bytes_per_second": Name("gauge", "Received over the network."),
-    "ncdemo_host_network_transmit_bytes_per_second": Name("gauge", "Sent over the network."),
-    "ncdemo_process_cpu_busy_cores": Name("gauge", "Cores that the run's processes keep busy."),
-    "ncdemo_process_resident_memory_bytes": Name("gauge", "Resident memory of the run's processes."),
+    "ncdemo_host_cpu_busy_ratio": Name("gauge", "Busy share of all cores.", NODE),
+    "ncdemo_host_memory_used_bytes": Name("gauge", "Memory in use on the machine.", NODE),
+    "ncdemo_host_disk_read_bytes_per_second": Name("gauge", "Read from disks.", NODE),
+    "ncdemo_host_disk_write_bytes_per_second": Name("gauge", "Written to disks.", NODE),
+    "ncdemo_host_network_receive_bytes_per_second": Name("gauge", "Received over the network.", NODE),
+    "ncdemo_host_network_transmit_bytes_per_second": Name("gauge", "Sent over the network.", NODE),
+    "ncdemo_process_cpu_busy_cores": Name("gauge", "Cores that the run's processes keep busy.", NODE),
+    "ncdemo_process_resident_memory_bytes": Name("gauge", "Resident memory of the run's processes.", NODE),
     "ncdemo_gpu_up": Name("gauge", "1 while the GPU answers, 0 when NVML reports an error or nothing.", GPU),
     "ncdemo_gpu_utilization_ratio": Name("gauge", "Share of time in which a kernel ran.", GPU),
     "ncdemo_gpu_memory_used_bytes": Name("gauge", "GPU memory in use.", GPU),

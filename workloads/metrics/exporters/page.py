@@ -1,5 +1,7 @@
 """A run directory to Prometheus metrics: one group for the run and its machine, and of a benchmark one more per engine.
 
+A node after the first has a group of its own with its machine, from its own folder, which it alone has while the run goes on.
+
 for group in groups(state, instance="node-1"): print(group.text())
 """
 
@@ -10,11 +12,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ncdemo.spec.follow import RunState
+from ncdemo.spec.follow import NodeState, RunState
 from ncdemo.spec.gpu_errors import SLOWDOWNS
 from ncdemo.spec.job_labels import PROMETHEUS_JOB
 from ncdemo.spec.result_bench import Cell
-from ncdemo.spec.run_folder import evictions
+from ncdemo.spec.run_folder import evictions, run_of
 from workloads.metrics.exporters.names import NAMES, PERCENTILES, STATUSES
 
 MOST_SERIES = 500
@@ -115,11 +117,21 @@ class Group:
         return generate_latest(self).decode()
 
 
-def groups(state: RunState, instance: str, alive_s: float | None = None) -> list[Group]:
-    """Return what a run has to export now; nothing before its result.json could be read.
+class OtherNode(NodeState):
+    """A node after the first."""
+
+    def __init__(self, folder: Path, rank: int) -> None:
+        super().__init__(folder)
+        self.rank = rank
+
+
+def groups(state: RunState | OtherNode, instance: str, alive_s: float | None = None) -> list[Group]:
+    """Return what a run, or a node of it, has to export now; nothing before a run's result.json could be read.
 
     `alive_s`: when it is (time.time()), said by who exports a run from beside it while it goes on.
     """
+    if isinstance(state, OtherNode):
+        return [_node(state, instance, alive_s)]
     record = state.record
     if record is None:
         return []
@@ -138,9 +150,7 @@ def groups(state: RunState, instance: str, alive_s: float | None = None) -> list
         for name, metric in ENGINE.items():
             group.add(metric, said.get(name), model=said.get("model"))
         _cells(group, [cell for cell in cells if cell.engine == engine])
-    _machine(run, state.sample)
-    for (gpu, xid), count in state.errors.xids.items():
-        run.add("ncdemo_gpu_xid_errors_total", count, gpu=gpu, xid=xid)
+    _machine(run, state, 0, state.started)
     found = [run, *engines.values()]
     for group in found:
         group.series = 0  # room for this one
@@ -148,9 +158,18 @@ def groups(state: RunState, instance: str, alive_s: float | None = None) -> list
     return found
 
 
-def strategy(state: RunState) -> dict[str, str]:
+def _node(state: OtherNode, instance: str, alive_s: float | None) -> Group:
+    """Return what a node after the first has to export: two may be pods of one machine, so its rank is part of the key."""
+    key = {"job": PROMETHEUS_JOB, "run": run_of(state.folder, state.rank), "instance": instance, "node": str(state.rank)}
+    group = Group(key | strategy(state))
+    _machine(group, state, state.rank, None)
+    group.add("ncdemo_run_seen_timestamp_seconds", _sampled_s(state, None) if alive_s is None else alive_s, node=state.rank)
+    return group
+
+
+def strategy(state: RunState | OtherNode) -> dict[str, str]:
     """Return the label that a training run has and a benchmark hasn't, read from its spec."""
-    if state.record is None or state.record.kind != "train":
+    if isinstance(state, RunState) and (state.record is None or state.record.kind != "train"):
         return {}
     path = state.folder / "spec.yaml"
     try:
@@ -180,14 +199,8 @@ def _run(group: Group, state: RunState, alive_s: float | None) -> None:
     group.add("ncdemo_run_evictions_total", evictions(state.folder))
     group.add("ncdemo_run_started_timestamp_seconds", started)
     group.add("ncdemo_run_last_progress_timestamp_seconds", started + state.progress_s)
-    said = [started + state.progress_s]
-    if state.sample:
-        unix_s = state.sample.get("unix_s")
-        said.append(started + state.sample["time_s"] if unix_s is None else unix_s)
-        group.add("ncdemo_run_last_sample_timestamp_seconds", said[-1])
-    if record.duration_s is not None:
-        said = [started + record.duration_s]
-    group.add("ncdemo_run_seen_timestamp_seconds", max(said) if alive_s is None else alive_s)
+    said = max(started + state.progress_s, _sampled_s(state, started) or 0.0) if record.duration_s is None else started + record.duration_s
+    group.add("ncdemo_run_seen_timestamp_seconds", said if alive_s is None else alive_s, node=0)
     group.add("ncdemo_run_duration_seconds", record.duration_s)
 
 
@@ -244,16 +257,28 @@ def _median(values: Iterable[float | None]) -> float | None:
     return statistics.median(known) if known else None
 
 
-def _machine(group: Group, sample: dict[str, Any]) -> None:
+def _machine(group: Group, state: NodeState, node: int, started: float | None) -> None:
+    """Add a node's hardware, `started` as _sampled_s() has it."""
+    sample = state.sample
+    group.add("ncdemo_run_last_sample_timestamp_seconds", _sampled_s(state, started), node=node)
     for name, (metric, scale) in HOST.items():
-        group.add(metric, _scaled(sample.get(name), scale))
+        group.add(metric, _scaled(sample.get(name), scale), node=node)
     for gpu in sample.get("gpus") or ():
-        group.add("ncdemo_gpu_up", gpu.get("error") is None, gpu=gpu["index"])
+        where = {"node": node, "gpu": gpu["index"]}
+        group.add("ncdemo_gpu_up", gpu.get("error") is None, **where)
         for name, (metric, scale) in GPU.items():
-            group.add(metric, _scaled(gpu.get(name), scale), gpu=gpu["index"])
+            group.add(metric, _scaled(gpu.get(name), scale), **where)
         if (reasons := gpu.get("throttle_reasons")) is not None:
             for reason in SLOWDOWNS:
-                group.add("ncdemo_gpu_throttled", reason in reasons, gpu=gpu["index"], reason=reason)
+                group.add("ncdemo_gpu_throttled", reason in reasons, **where, reason=reason)
+    for (gpu, xid), count in state.errors.xids.items():
+        group.add("ncdemo_gpu_xid_errors_total", count, node=node, gpu=gpu, xid=xid)
+
+
+def _sampled_s(state: NodeState, started: float | None) -> float | None:
+    """Return when a node was last sampled; `started`: when its clock was zero, for samples of older versions, which say no time of the day."""
+    at_s: float | None = state.sample.get("unix_s")
+    return started + state.sample["time_s"] if at_s is None and started is not None and state.sample else at_s
 
 
 def _scaled(value: float | None, scale: float) -> float | None:

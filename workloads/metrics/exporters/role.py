@@ -16,9 +16,11 @@ from pathlib import Path
 
 from ncdemo.spec.base import SpecError
 from ncdemo.spec.follow import RunState
-from ncdemo.spec.job import EXIT_BAD_SPEC, EXIT_DONE, EXIT_FAILED, SPEC_FILE, job_name, load_run
+from ncdemo.spec.job import EXIT_BAD_SPEC, EXIT_DONE, EXIT_FAILED, SPEC_FILE, Node, job_name, load_run
 from ncdemo.spec.paths import runs_dir
+from ncdemo.spec.run_folder import node_folder
 from workloads.metrics.exporters.live import Page, serve
+from workloads.metrics.exporters.page import OtherNode
 
 LOG = logging.getLogger("ncdemo.job")
 POLL_S = 0.5
@@ -36,12 +38,13 @@ def main(arguments: list[str]) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ended.set())
     try:
-        folder = runs_dir().absolute() / job_name(load_run(args.spec), os.environ)
+        rank = Node.of(os.environ).rank
+        folder = node_folder(runs_dir().absolute() / job_name(load_run(args.spec), os.environ), rank)
         LOG.info("role exporter: %s at http://%s:%d/metrics, once it has begun", folder, args.host, args.port)
-        while not (folder / "result.json").is_file():
+        while not (folder / ("spec.yaml" if rank else "result.json")).is_file():
             if ended.wait(POLL_S):
                 return EXIT_DONE
-        serve(Page(RunState(folder)), args.host, args.port)
+        serve(Page(OtherNode(folder, rank) if rank else RunState(folder)), args.host, args.port)
     except SpecError as mistake:
         print(f"Error: {mistake}", file=sys.stderr)
         return EXIT_BAD_SPEC

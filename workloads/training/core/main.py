@@ -9,7 +9,8 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -18,6 +19,7 @@ from ncdemo.spec.base import SpecError
 from ncdemo.spec.job import NCDEMO_CHECKPOINT_URI, NCDEMO_JOB, node_count
 from ncdemo.spec.load import load_spec
 from ncdemo.spec.train import TrainSpec
+from workloads.metrics.exporters.live import live
 from workloads.metrics.sampler import Sampler
 from workloads.run import open_run, write_text
 from workloads.stop import StopRequest
@@ -41,7 +43,7 @@ def run_rank(make: Callable[[TrainSpec], Strategy]) -> None:
     start = find_start(spec, store, strategy)
     checkpoints = Checkpoints(store, strategy.rank, strategy.world_size, spec.checkpoint.keep)
     if strategy.rank != 0:
-        with _sampler_of_node(spec, folder, start.position):
+        with _telemetry_of_node(spec, folder, start.position):
             fit(spec, folder, None, strategy, start, checkpoints, stop)
         return
     rewind(folder, start.position)
@@ -82,14 +84,20 @@ def find_start(spec: TrainSpec, store: Store, strategy: Strategy) -> Start:
     return Start(position, folder, world_size)
 
 
-def _sampler_of_node(spec: TrainSpec, folder: Path, position: Position) -> Sampler:
-    """Return what samples this rank's machine: one rank of each node after the first, where rank 0 does; its clock is rank 0's to
-    the moment at which both went on."""
-    mine = os.environ.get("GROUP_RANK", "0") != "0" and os.environ.get("LOCAL_RANK", "0") == "0"
-    if mine:
-        _rewind_samples(folder, position)
+@contextmanager
+def _telemetry_of_node(spec: TrainSpec, folder: Path, position: Position) -> Iterator[None]:
+    """Sample this rank's machine and export it: on each node after the first one rank does, on the first rank 0.
+
+    Its clock is rank 0's to the moment at which both went on.
+    """
+    node = int(os.environ.get("GROUP_RANK", "0"))
+    if not node or os.environ.get("LOCAL_RANK", "0") != "0":
+        yield
+        return
+    _rewind_samples(folder, position)
     zero_ns = time.perf_counter_ns() - round(position.clock_s * 1e9)
-    return Sampler(folder / "samples.jsonl", spec.telemetry.sample_hz if mine else 0.0, zero_ns)
+    with live(folder, spec.telemetry, node), Sampler(folder / "samples.jsonl", spec.telemetry.sample_hz, zero_ns):
+        yield
 
 
 def rewind(folder: Path, position: Position) -> None:
