@@ -14,6 +14,7 @@ from itertools import groupby
 from statistics import fmean
 
 from ncdemo.report.answers import Agreement, Quality, agreement, quality, unlike
+from ncdemo.report.arguments import Arguments, given
 from ncdemo.report.fairness import MIN_REPEATS, flags, objectives_differ, refusal
 from ncdemo.report.intervals import paired_interval, welch_interval
 from ncdemo.report.measured import so_far
@@ -22,7 +23,10 @@ from ncdemo.report.side import Side, read_side
 from ncdemo.spec.base import SpecError
 from ncdemo.spec.result_bench import Cell, SearchResult
 
-__all__ = ["Agreement", "Difference", "Missing", "Quality", "Refused", "Side", "Unfinished", "compare", "read_side", "table", "unfinished"]
+__all__ = [
+    "Agreement", "Arguments", "Difference", "Missing", "Quality", "Refused", "Side",
+    "Unfinished", "arguments", "compare", "read_side", "table", "unfinished",
+]  # fmt: skip
 
 HIGHER = ("output_tokens_per_s", "steady_output_tokens_per_s", "requests_per_s", "goodput_rps")
 FROM_SCHEDULE = "ttft_from_schedule_s"
@@ -103,6 +107,11 @@ class Unfinished:
         return f"{self.side}: its run is unfinished, it has {so_far(self.finished, self.planned)}; these are compared."
 
 
+def arguments(a: Side, b: Side) -> list[Arguments]:
+    """Return what only one side's server was given."""
+    return given(a.server_args, b.server_args)
+
+
 Found = Difference | Missing | Refused | Agreement | Quality
 
 
@@ -139,6 +148,7 @@ def table(a: Side, b: Side, found: Sequence[Found]) -> str:
     """Return the comparison as text."""
     lines = [f"a = {a.run} {a.subject}, b = {b.run} {b.subject}"]
     lines += [one.shown for one in unfinished(a, b)]
+    lines += [one.shown for one in arguments(a, b)]
     if a.run != b.run:
         lines.append("Two runs, so their repeats were not interleaved: drift of the machine is not ruled out.")
     lines += [

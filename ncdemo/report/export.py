@@ -28,7 +28,7 @@ def rows(folder: Path) -> list[dict[str, Any]]:
     return [
         about
         | {"engine_version": measured.versions.get(cell.engine), "server_args": _arguments(measured.spec, cell.engine)}
-        | _flat(cell.model_dump(mode="json"))
+        | _flat(cell.model_dump(mode="json", exclude={"server_args"}))
         | {"tensor_parallel_size": cell.tensor_parallel_size or _only_size(measured.spec)}
         | {"on_pareto_frontier": best.get((cell.model, cell.lengths, cell.subject, cell.load)), "flags": "; ".join(flags(cell))}
         for cell in measured.cells

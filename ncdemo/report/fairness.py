@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from math import comb
 
+from ncdemo.report.arguments import differing
 from ncdemo.spec.result_bench import Cell, Gates
 
 MIN_REPEATS = 6
@@ -75,7 +76,7 @@ def refusal(ours: Sequence[Cell], theirs: Sequence[Cell], names: tuple[str, str]
             values = [] if "unknown" not in values else values
         if len(values) > 1 and field not in OBJECTIVES:
             return f"{field} differs: {' and '.join(map(str, values))}"
-    return None
+    return differing(ours, theirs, names)
 
 
 def objectives_differ(cells: Sequence[Cell]) -> str | None:

@@ -4,16 +4,17 @@ side = read_side(Path("runs/a"), "vllm")
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ncdemo.report.lines import records
-from ncdemo.report.measured import read_measured
+from ncdemo.report.measured import Measured, read_measured
 from ncdemo.spec.agreement import AGREEMENT_TOKENS
 from ncdemo.spec.base import SpecError
 from ncdemo.spec.result_bench import Cell, SearchResult, load_of, subject_of
+from ncdemo.spec.server_args import ServerArg, split
 
 Start = tuple[list[int] | None, list[str] | None]
 """An answer's first AGREEMENT_TOKENS token ids, where the engine told them, and as many words of its text."""
@@ -39,6 +40,8 @@ class Side:
     """Cells that its run was to have; None where only the run knows, as with a search."""
     folder: Path | None = None
     """Where its requests.jsonl is."""
+    server_args: tuple[ServerArg, ...] = ()
+    """What was appended to its server's command."""
 
     def answers(self, wanted: set[tuple[str, str]]) -> dict[tuple[str, str], dict[tuple[int, int], Start]]:
         """Return how its good answers begin: (model, load) -> (repeat, index) -> start. Empty without requests on record."""
@@ -73,8 +76,17 @@ def read_side(folder: Path, subject: str | None) -> Side:
         record.run_id, chosen, cells, tuple(s for s in bench.searches if s.subject == chosen) if bench else (),
         distinct=bench.prompt_rows.used if bench and bench.prompt_rows else None,
         about=_machine(folder) | {"engine version": measured.versions.get(cells[0].engine, "not known")}, folder=folder,
-        whole=measured.whole, finished=len(measured.cells), planned=measured.planned,
+        whole=measured.whole, finished=len(measured.cells), planned=measured.planned, server_args=_server_args(measured, cells),
     )  # fmt: skip
+
+
+def _server_args(measured: Measured, cells: Sequence[Cell]) -> tuple[ServerArg, ...]:
+    """Return what the server was given; of an older version what its spec says, without what it changes."""
+    for cell in cells:
+        if cell.server_args is not None:
+            return tuple(cell.server_args)
+    words = (measured.spec.get("server_args") or {}).get(cells[0].engine) or ()
+    return tuple(ServerArg(name=name, value=value) for name, value in split(map(str, words)))
 
 
 def _machine(folder: Path) -> dict[str, str]:

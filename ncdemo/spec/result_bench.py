@@ -4,6 +4,7 @@ from typing import Literal
 
 from ncdemo.spec.record import Record
 from ncdemo.spec.result_engine import EngineCounts
+from ncdemo.spec.server_args import ServerArg
 
 TokensFrom = Literal["engine", "token_ids", "usage", "text"]
 
@@ -205,6 +206,9 @@ class Cell(Record):
     client: Client | None = None
     counted: EngineCounts | None = None
     """What the engine's own metrics say (None: it has none that we know, or the run is of an older version)."""
+    server_args: list[ServerArg] | None = None
+    """What was appended to its server's command, and what each argument changes (None: an endpoint of others, a cell that was not
+    measured, or a run of an older version)."""
 
     @property
     def subject(self) -> str:

@@ -22,6 +22,7 @@ from workloads.inference.asked import Asked, asked, requests_of
 from workloads.inference.cost import priced, settle, with_energy
 from workloads.inference.frameworks import engine_version
 from workloads.inference.frameworks.base import Answer, ModelMissing
+from workloads.inference.frameworks.changes import server_args
 from workloads.inference.ledger import Ledger
 from workloads.inference.metrics import agreement, cell, exact_match, request_record, unmeasured
 from workloads.inference.prompts import PromptTooLong
@@ -167,7 +168,8 @@ class Sweep:
             max_concurrency=spec.max_concurrency, arrival_seed=s.seed if plan.load.kind in ("poisson", "gamma") else None,
             slo_ttft_s=spec.slo.ttft_s, slo_tpot_s=spec.slo.tpot_s,
         )  # fmt: skip
-        did = {"client": stage.client(plan.subject), "counted": stage.counted(plan.subject)}
+        did: dict[str, Any] = {"client": stage.client(plan.subject), "counted": stage.counted(plan.subject)}
+        did["server_args"] = server_args(plan.subject.engine, spec.args_of(plan.subject.engine))
         more = {"exact_match": share, "exact_match_examples": examples, "gates": gates, **did}
         return priced(summed.model_copy(update=more), spec.prices)
 

@@ -5,6 +5,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from ncdemo.spec.server_args import Effect
 from workloads.inference.ended import ended
 from workloads.inference.frameworks.base import HOST, Answer, Params, Prompt, Serve, Settings, admit
 
@@ -13,6 +14,7 @@ FIGURES = (
     ("prompt_tokens", "canned:prompt_tokens_total"),
     ("output_tokens", "canned:generation_tokens_total"),
 )
+CHANGES: dict[Effect, str] = {"sampling": "own-length", "speed": "ttft-ms itl-ms capacity-tps burst"}
 
 
 def load(path: str, settings: Settings) -> Any:

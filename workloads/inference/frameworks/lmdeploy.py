@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ncdemo.spec.base import SpecError
+from ncdemo.spec.server_args import Effect
 from workloads.inference.frameworks.base import DTYPES, HOST, Answer, Params, Prompt, Serve, Settings, admit, closed_loop, interpreter, take
 
 FIGURES = (
@@ -15,6 +16,21 @@ FIGURES = (
     ("cached_prompt_tokens", "lmdeploy:cached_tokens_total"),
     ("output_tokens", "lmdeploy:generation_tokens_total"),
 )
+# Its PyTorch engine forbids stop tokens where TurboMind ignores them: docs/engines.md.
+CHANGES: dict[Effect, str] = {
+    "weights": "model-format revision empty-init",
+    "cache format": "quant-policy",
+    "speculation": "speculative-",
+    "context": "rope-scaling-factor use-logn-attn hf-overrides",
+    "sampling": "backend",
+    "prompt": "chat-template",
+    "prefix cache": "enable-prefix-caching",
+    "GPUs": "dp cp nnodes",
+    "speed": """
+        quant-policy=0 dp=1 cp=1 max-prefill-token-num max-prefill-iters num-tokens-per-iter cache-block-seq-len num-gpu-blocks
+        eager-mode cudagraph-capture-batch-sizes communicator distributed-executor-backend enable-microbatch enable-eplb ep
+        max-concurrent-requests async download-dir trust-remote-code log-level disable-metrics""",
+}
 
 
 def load(path: str, settings: Settings) -> Any:

@@ -6,6 +6,7 @@ Both are given the same options, which are held by tests/golden/engine_args/sgla
 from collections.abc import Sequence
 from typing import Any
 
+from ncdemo.spec.server_args import Effect
 from workloads.inference.frameworks.base import (
     DTYPES,
     HOST,
@@ -30,6 +31,31 @@ FIGURES = (
     ("output_tokens", "sglang:generation_tokens_total"),
     ("preemptions", "sglang:num_retracted_requests_total"),
 )
+CHANGES: dict[Effect, str] = {
+    "weights": "quantization modelopt-quant quantize-and-serve load-format=dummy revision enable-w4a4-mxfp4-megamoe rl-quant-profile",
+    "cache format": "kv-cache-dtype quantization-param-path prefill-kv-cache-dequant-dtype mamba-ssm-dtype",
+    "arithmetic": """
+        enable-fp32-lm-head enable-tf32-matmul triton-attention-reduce-in-fp32 enable-deterministic-inference rl-on-policy-target
+        enable-quant-communications flashinfer-mxfp4-moe-precision""",
+    "speculation": "speculative-",
+    "context": "json-model-override-args",
+    "sampling": "preferred-sampling-params random-seed",
+    "prompt": """
+        tokenizer-path tokenizer-mode chat-template hf-chat-template-name completion-template default-chat-template-kwargs
+        allow-auto-truncate""",
+    "prefix cache": "enable-hierarchical-cache enable-lmcache",
+    "GPUs": "pp-size pipeline-parallel-size dp-size data-parallel-size nnodes",
+    "speed": """
+        kv-cache-dtype=auto tokenizer-mode=auto pp-size=1 dp-size=1 load-format chunked-prefill-size max-prefill-tokens
+        max-total-tokens page-size schedule-policy schedule-conservativeness prefill-max-requests enable-mixed-chunk cuda-graph-
+        disable-cuda-graph disable-cuda-graph-padding disable-decode-cuda-graph disable-prefill-cuda-graph disable-overlap-schedule
+        enable-torch-compile torch-compile-max-bs attention-backend prefill-attention-backend decode-attention-backend
+        sampling-backend moe-runner-backend moe-a2a-backend fp8-gemm-backend bf16-gemm-backend triton-attention-num-kv-splits
+        ep ep-size expert-parallel-size enable-dp-attention enable-two-batch-overlap enable-single-batch-overlap
+        num-continuous-decode-steps stream-interval disable-custom-all-reduce enable-mscclpp tokenizer-worker-num
+        detokenizer-worker-num cpu-offload-gb skip-server-warmup numa-node download-dir trust-remote-code log-level
+        watchdog-timeout""",
+}
 RESERVED_TOKENS = 2
 """SGLang keeps this much of its context back and cuts an answer that would need it, without a word."""
 

@@ -6,6 +6,7 @@ The options are held by tests/golden/engine_args/tensorrt_llm.json.
 
 import shutil
 
+from ncdemo.spec.server_args import Effect
 from workloads.inference.frameworks.base import DTYPES, HOST, Serve, Settings
 
 REMEDY = "run the benchmark inside NVIDIA's TensorRT-LLM release container, or start trtllm-serve there and measure it as openai"
@@ -17,6 +18,17 @@ FIGURES = (
     ("cached_prompt_tokens", "trtllm_prompt_cached_tokens_total"),
     ("output_tokens", "trtllm_generation_tokens_total"),
 )
+# What its files of options may say (extra_llm_api_options) is not looked into.
+CHANGES: dict[Effect, str] = {
+    "weights": "revision",
+    "sampling": "max-beam-width",
+    "prompt": "tokenizer custom-tokenizer",
+    "GPUs": "pp-size pipeline-parallel-size cp-size context-parallel-size",
+    "speed": """
+        pp-size=1 pipeline-parallel-size=1 cp-size=1 max-beam-width=1 backend enable-chunked-prefill max-num-tokens ep-size
+        moe-expert-parallel-size moe-cluster-parallel-size free-gpu-memory-fraction kv-cache-free-gpu-memory-fraction
+        num-postprocess-workers trust-remote-code log-level""",
+}
 # Options that the command line lacks. Per-request metrics make /prometheus/metrics appear, those of iterations its queue's.
 CONFIG = """\
 dtype: {dtype}

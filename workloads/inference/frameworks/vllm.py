@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from ncdemo.spec.server_args import Effect
 from workloads.inference.ended import ended
 from workloads.inference.frameworks.base import DTYPES, HOST, Answer, Params, Prompt, Serve, Settings, admit
 
@@ -24,6 +25,26 @@ FIGURES = (
     ("output_tokens", "vllm:generation_tokens_total"),
     ("preemptions", "vllm:num_preemptions_total"),
 )
+# Rope and its like are keys of hf-overrides.
+CHANGES: dict[Effect, str] = {
+    "weights": "quantization q quantization-config load-format=dummy revision code-revision",
+    "cache format": "kv-cache-dtype kv-cache-dtype-skip-layers mamba-cache-dtype mamba-ssm-cache-dtype",
+    "speculation": "speculative-config spec-method spec-model spec-tokens",
+    "context": "hf-overrides hf-config-path disable-sliding-window",
+    "sampling": "override-generation-config logits-processors seed",
+    "prompt": "tokenizer tokenizer-mode tokenizer-revision chat-template default-chat-template-kwargs",
+    "prefix cache": "kv-transfer-config",
+    "GPUs": "pipeline-parallel-size data-parallel-size data-parallel-size-local prefill-context-parallel-size nnodes",
+    "speed": """
+        kv-cache-dtype=auto tokenizer-mode=auto pipeline-parallel-size=1 data-parallel-size=1 load-format enforce-eager
+        max-num-batched-tokens max-num-scheduled-tokens enable-chunked-prefill long-prefill-token-threshold scheduling-policy
+        async-scheduling stream-interval block-size kv-cache-memory-bytes num-gpu-blocks-override cpu-offload-gb compilation-config
+        optimization-level performance-mode cudagraph-capture-sizes max-cudagraph-capture-size attention-backend moe-backend
+        linear-backend disable-custom-all-reduce disable-cascade-attn distributed-executor-backend decode-context-parallel-size
+        enable-expert-parallel enable-eplb enable-dbo api-server-count renderer-num-workers max-parallel-loading-workers
+        safetensors-load-strategy download-dir trust-remote-code model-impl numa-bind disable-log-stats enable-log-requests
+        uvicorn-log-level""",
+}
 QUIET = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "VLLM_LOGGING_LEVEL": "WARNING"}
 
 
