@@ -1,22 +1,35 @@
 """Searching the highest rate that meets the objectives: against known capacities, simulated and served, and as told by hand."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from collections import deque
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from random import Random
 from statistics import NormalDist
 
 import pytest
 from pydantic import ValidationError
 
-from ncdemo.spec import BenchSpec
+from ncdemo.spec import BenchSpec, dump_spec
 from ncdemo.spec.bench import Prompts, Slo
-from ncdemo.spec.result_bench import Cell, SearchResult
+from ncdemo.spec.ledger import read_ledger
+from ncdemo.spec.result import RunRecord
+from ncdemo.spec.result_bench import Cell, RequestRecord, SearchResult
 from ncdemo.spec.sweep import PlannedCell, requests, searches
 from ncdemo.spec.traffic import Load, Search
 from workloads.inference.asked import Asked
 from workloads.inference.frameworks.base import Answer
+from workloads.inference.ledger import Ledger
 from workloads.inference.metrics import cell, request_record, wilson_low
-from workloads.inference.search import Hunt, Verdict, judge
+from workloads.inference.search import Hunt, Verdict, judge, pursue
 from workloads.inference.served import when
+from workloads.inference.sweep import Sweep
+from workloads.run import Run
 
 GOOD, BAD = Verdict(True), Verdict(False, "70.0 % of the requests met the objectives")
 TOKENS = 64
@@ -70,11 +83,12 @@ SPEC = json.dumps({"mode": "server", "engines": ["echo"], "search": {}, "prompts
 def simulated(search: Search, capacity_rps: float, batch: int, count: int = 268) -> SearchResult:
     """Search a simulated engine."""
     spec = BenchSpec.model_validate_json(SPEC).model_copy(update={"search": search, "prompts": Prompts(count=count)})
-    hunt, (first,) = Hunt(search), searches(spec)
-    while (rate := hunt.next_rate()) is not None:
-        n = requests(spec, first.at(first.load.model_copy(update={"rate_rps": rate})))
-        hunt.tell(rate, judge(served(capacity_rps, batch, rate, n), search))
-    return hunt.result(first)
+    (first,) = searches(spec)
+
+    def cell_at(rate: float) -> Cell:
+        return served(capacity_rps, batch, rate, requests(spec, first.at(first.load.model_copy(update={"rate_rps": rate}))))
+
+    return pursue(search, cell_at).result(first)
 
 
 @pytest.mark.parametrize(
@@ -160,13 +174,112 @@ def test_a_cell_that_could_not_be_measured_did_not_pass() -> None:
     assert (hunt.best, hunt.next_rate()) == (None, 0.5)
 
 
-def test_told_what_is_known_it_goes_on_where_it_was() -> None:
-    _, whole = hunted(Search(), 3.3)
-    again = Hunt(Search())
-    for rate in whole[:4]:
-        assert again.next_rate() == rate
-        again.tell(rate, GOOD if rate <= 3.3 else BAD)
-    assert again.next_rate() == whole[4]
+class Lab:
+    """Cells by rate as a ledger keeps them, in JSON; `measure` makes those that it lacks."""
+
+    def __init__(self, measure: Callable[[float], Cell], lines: Sequence[str] = ()) -> None:
+        self._measure, self.lines, self.asked, self.measured = measure, list(lines), [], []
+
+    def __call__(self, rate: float) -> Cell:
+        self.asked.append(rate)
+        known = {cell.rate_rps: cell for cell in map(Cell.model_validate_json, self.lines)}
+        if rate in known:
+            return known[rate]
+        self.measured.append(rate)
+        cell = self._measure(rate)
+        self.lines.append(cell.model_dump_json())
+        return cell
+
+
+def noisy(seed: int, capacity_rps: float) -> Callable[[float], Cell]:
+    """Cells of a server near whose capacity chance decides, which also fails now and then, or shows nothing."""
+    rng = Random(seed)
+
+    def measure(rate: float) -> Cell:
+        if (luck := rng.random()) < 0.05:
+            return measured(rate_rps=rate, sends_s=None, slo_attainment=None, error="the server ended (exit 9)")
+        if luck < 0.08:
+            return measured(rate_rps=rate, requests=round(rate * 60) + 1, least_e2e_s=30.0)
+        share = min(1.0, capacity_rps * rng.uniform(0.8, 1.25) / rate)
+        lag = max(0.0, 1 / 3 - share / 3) * rng.uniform(0.5, 1.5)
+        return measured(rate_rps=rate, requests=round(rate * 60) + 1, slo_attainment=share, lag=lag)
+
+    return measure
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_killed_after_any_cell_it_goes_on_as_if_it_had_not_been(seed: int) -> None:
+    """Told the cells that were recorded until then, it asks for the very rates of the undisturbed search, and measures no cell again."""
+    search, (first,) = Search(tolerance=0.02, max_runs=15, start_rps=1.3), searches(BenchSpec.model_validate_json(SPEC))
+    whole = Lab(noisy(seed, 0.2 * 1.3 ** (seed % 20)))
+    undisturbed = pursue(search, whole).result(first)
+    outcomes = {cell.rate_rps: cell for cell in map(Cell.model_validate_json, whole.lines)}
+    for killed_after in range(len(whole.lines) + 1):
+        resumed = Lab(outcomes.__getitem__, whole.lines[:killed_after])
+        assert pursue(search, resumed).result(first) == undisturbed
+        assert resumed.asked == whole.asked
+        assert resumed.measured == whole.measured[killed_after:]
+
+
+def test_a_search_that_is_killed_and_killed_again_measures_no_rate_twice(tmp_path: Path, tiny_model: Path) -> None:
+    """SIGKILL in the midst of a cell of the first search, then of the second, whose first is then only replayed."""
+    spec = BenchSpec.model_validate_json(json.dumps({
+        "mode": "server", "engines": ["echo"], "precision": ["fp32", "bf16"], "memory_fraction": 0.6, "prompts": {"count": 8},
+        "sampling": {"max_new_tokens": 6}, "max_model_len": 512, "warmup_requests": 1, "client_processes": 1,
+        "telemetry": {"sample_hz": 0.0, "mlflow_uri": None}, "models": [{"name": str(tiny_model), "label": "canned"}],
+        "server_args": {"echo": ["--capacity-tps", "240"]}, "slo": {"ttft_s": 0.3},
+        "search": {"start_rps": 20, "attainment": 0.5, "min_duration_s": 0.6, "max_runs": 5, "process": "constant"},
+    }))  # fmt: skip
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "spec.yaml").write_text(dump_spec(spec))
+    ledger, command = folder / "cells.jsonl", [sys.executable, "-m", "workloads.inference.bench", "--run", str(folder)]
+    recorded: list[str] = []
+    for cells in (2, spec.search.max_runs + 1):
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        until = time.monotonic() + 200
+        while not ledger.exists() or ledger.read_bytes().count(b"\n") < 1 + cells:
+            assert process.poll() is None
+            assert time.monotonic() < until
+            time.sleep(0.02)
+        time.sleep(0.2)
+        process.send_signal(signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL
+        assert ledger.read_text().splitlines()[: len(recorded)] == recorded
+        recorded = ledger.read_text().splitlines()
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200, env={**os.environ, "NCDEMO_PROGRESS": "1"})
+    assert done.returncode == 0, done.stderr
+    assert f"going on: {len(recorded) - 1} cells are finished" in done.stderr
+    assert ledger.read_text().splitlines()[: len(recorded)] == recorded, "what was recorded stays as it was"
+    entries = read_ledger(ledger).entries
+    assert len({entry.key for entry in entries}) == len(entries)
+    requests = [RequestRecord.model_validate_json(line) for line in (folder / "requests.jsonl").read_text().splitlines()]
+    assert len({(r.variant, r.setting, r.index) for r in requests}) == len(requests) == sum(entry.cell.requests for entry in entries)
+    result = RunRecord.model_validate_json((folder / "result.json").read_text()).bench
+    for first, found in zip(searches(spec), result.searches, strict=True):
+        mine = [entry.cell for entry in entries if entry.cell.variant == first.subject.variant]
+        replayed = Lab(lambda rate: pytest.fail(f"{rate} was not measured"), [cell.model_dump_json() for cell in mine])
+        assert pursue(spec.search, replayed).result(first) == found
+        assert replayed.asked == [cell.rate_rps for cell in mine], "the rates of a search that nobody disturbed"
+    told = [json.loads(line) for line in done.stdout.splitlines()]
+    assert all(m["done"] <= m["total"] for m in told)
+    assert (told[0]["total"], told[-1]["total"]) == (10, len(entries))
+    assert told[-1]["done"] == len(entries)
+
+
+def test_a_resumed_search_compares_answers_with_those_of_the_first_engine(tmp_path: Path) -> None:
+    spec = BenchSpec.model_validate_json(json.dumps({**json.loads(SPEC), "precision": ["fp32", "bf16"]}))
+    first, second = searches(spec)
+    run = Run(tmp_path / "run", spec)
+    ledger = Ledger(run.folder, spec.spec_hash())
+    answer = Answer(0, 0, 0, [1], [3], [7, 8, 9])
+    about = {"engine": "echo", "model": first.subject.model.shown, "variant": first.subject.variant, "setting": first.setting}
+    records = [request_record(answer, first, prompt_tokens=1, zero_ns=0, text=None)]
+    ledger.commit(first.key, measured(**about, searched=True), records, 1.0)
+    ledger.close()
+    resumed = Sweep(spec, run, Ledger(run.folder, spec.spec_hash()))
+    (reference,) = resumed._reference(second, [Answer(0, 0, 0, [1], [3], [7, 1, 2])])
+    assert reference.token_ids == [7, 8, 9]
 
 
 def test_the_least_requests_are_what_wilsons_bound_needs() -> None:

@@ -1,8 +1,6 @@
 """The highest rate that meets the objectives: bracket it by doubling or halving, then halve the bracket. Few runs, each a cell.
 
-hunt = Hunt(spec.search)
-while (rate := hunt.next_rate()) is not None:
-    hunt.tell(rate, judge(cell, spec.search))
+hunt = pursue(spec.search, cell_at)     # cell_at(rate): the cell that the ledger has of this rate, else measured now
 hunt.best       # requests per second, None: not even the lowest tried
 
 A rate passes when the Wilson lower bound of its share of good requests reaches `attainment`, so that few requests can't pass by luck,
@@ -10,6 +8,7 @@ and when answers came as fast as requests were sent, so that a burst can't pass 
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from ncdemo.spec.result_bench import Cell, SearchResult
@@ -52,6 +51,14 @@ def judge(cell: Cell, search: Search) -> Verdict:
     if (sent := (cell.requests - 1) / lasted if lasted else 0.0) < SENT * rate:
         return Verdict(None, f"the load generator sent but {sent:.4g} req/s; give it more cores")
     return Verdict(True)
+
+
+def pursue(search: Search, cell_at: Callable[[float], Cell]) -> "Hunt":
+    """Search to the end. Where cell_at has the cells of a search that was killed, its bracket is theirs and it goes on as it would have."""
+    hunt = Hunt(search)
+    while (rate := hunt.next_rate()) is not None:
+        hunt.tell(rate, judge(cell_at(rate), search))
+    return hunt
 
 
 class Hunt:

@@ -26,7 +26,7 @@ from workloads.inference.frameworks.changes import server_args
 from workloads.inference.ledger import Ledger
 from workloads.inference.metrics import agreement, cell, exact_match, request_record, unmeasured
 from workloads.inference.prompts import PromptTooLong
-from workloads.inference.search import Hunt, judge
+from workloads.inference.search import pursue
 from workloads.inference.servers.command import served_versions
 from workloads.inference.stage import Stage, precision
 from workloads.inference.subject import Failed
@@ -57,7 +57,8 @@ class Sweep:
     def measure(self) -> None:
         """Measure what the ledger lacks. Raise when not one cell could be measured."""
         if self._ledger.done:
-            log.info("going on: %d of %d cells are finished", len(self._ledger.done), len(self._plan))
+            of = "" if self._spec.search else f" of {len(self._plan)}"
+            log.info("going on: %d%s cells are finished", len(self._ledger.done), of)
         for plan in (*self._plan, *searches(self._spec)):  # before any engine is loaded: a prompt file that isn't there ends the run here
             self._what(plan)
         with Stage(self._spec, self._run.folder, self._run.append, self._run.zero_ns, self._within) as stage:
@@ -80,12 +81,14 @@ class Sweep:
     def _search(self, stage: Stage, first: PlannedCell) -> None:
         """Hunt for one subject's highest rate; every rate tried is a cell. What the ledger has is told, not measured again."""
         assert self._spec.search
-        hunt = Hunt(self._spec.search)
-        while (rate := hunt.next_rate()) is not None:
-            plan = first.at(first.load.model_copy(update={"rate_rps": rate}))
-            found = self._ledger.done.get(plan.key) or self._cell(stage, plan)
-            hunt.tell(rate, judge(found, self._spec.search))
+
+        def cell_at(rate_rps: float) -> Cell:
+            plan = first.at(first.load.model_copy(update={"rate_rps": rate_rps}))
+            return self._ledger.done.get(plan.key) or self._cell(stage, plan)
+
+        hunt = pursue(self._spec.search, cell_at)
         self._found[first.key] = hunt.result(first)
+        self._progress()
         log.info("%s: highest rate that meets the objectives: %s req/s", first.subject.shown, hunt.best)
 
     def _cell(self, stage: Stage, plan: PlannedCell) -> Cell:
@@ -204,6 +207,8 @@ class Sweep:
         """Return the same of the cells that the ledger has, so that a resumed sweep compares with the same answers."""
         found: dict[tuple[str, str, int], tuple[str, Ids]] = {}
         unfinished = {(p.subject.model.shown, p.setting, p.repeat) for p in self._plan if p.key not in self._ledger.done}
+        # Another subject's search may come to the same rate.
+        unfinished |= {(c.model, c.setting or "", c.repeat) for c in self._ledger.done.values() if c.searched}
         for r in self._ledger.requests() if unfinished else ():
             key = (r.model, r.setting or "", r.repeat)
             if key in unfinished and r.ok and r.token_ids:
@@ -237,10 +242,17 @@ class Sweep:
         """Tell how far the cell is that is measured: its share of one, and its time against what it is expected to take."""
         expected = {} if self._expected_s is None else {"expected_s": self._expected_s}
         share = ended / requests
-        progress("bench", len(self._ledger.done) + share, len(self._plan), requests=ended, cell_s=self._ledger.cell_s, **expected)
+        progress("bench", len(self._ledger.done) + share, self._most, requests=ended, cell_s=self._ledger.cell_s, **expected)
 
     def _progress(self, **figures: float) -> None:
-        progress("bench", len(self._ledger.done), len(self._plan), **figures)
+        progress("bench", len(self._ledger.done), self._most, **figures)
+
+    @property
+    def _most(self) -> int:
+        """Cells of the whole run, at most: a search that goes on may end before its max_runs."""
+        runs = self._spec.search.max_runs if self._spec.search else 0
+        ended = (self._found.get(first.key) for first in searches(self._spec))
+        return len(self._plan) + sum(found.runs if found else runs for found in ended)
 
 
 def _text_tokens(answer: Answer, tokenizer: Any) -> int | None:
