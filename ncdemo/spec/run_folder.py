@@ -43,9 +43,9 @@ def node_folder(folder: Path, rank: int) -> Path:
     return folder.with_name(f"{folder.name}-node{rank}") if rank else folder
 
 
-def run_of(folder: Path, rank: int) -> str:
-    """Return the name of the run that a node's folder belongs to."""
-    return folder.name.removesuffix(f"-node{rank}") if rank else folder.name
+def run_of(folder: Path, rank: int) -> Path:
+    """Return the run's folder that one of its nodes' belongs to."""
+    return folder.with_name(folder.name.removesuffix(f"-node{rank}")) if rank else folder
 
 
 def node_samples(folder: Path) -> list[tuple[int, Path]]:

@@ -1,6 +1,7 @@
 """A run that lives: scraped at its port, pushed while it runs and at its end, and never harmed by either."""
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -13,10 +14,14 @@ import urllib.request
 import pytest
 
 from ncdemo.spec import TrainSpec, dump_spec
+from ncdemo.spec.follow import last_sample
 from ncdemo.spec.result import StepRecord
+from ncdemo.spec.run_folder import node_folder
+from workloads.metrics.exporters.export import retire_run
 from workloads.metrics.exporters.gateway import Gateway
-from workloads.metrics.exporters.live import _push_for_ever
+from workloads.metrics.exporters.live import _push_for_ever, live
 from workloads.metrics.exporters.spool import Spool
+from workloads.metrics.sampler import Sampler
 from workloads.run import open_run
 from workloads.stop import StopRequest
 
@@ -158,3 +163,52 @@ def test_the_exporter_ends_with_a_killed_run(tmp_path, servers, scrape):
         until(lambda: quiet(scrape, url), 20)
         run.send_signal(signal.SIGKILL)
     until(lambda: quiet(scrape, url) == {}, 5)
+
+
+@contextlib.contextmanager
+def other_node(folder, **telemetry):
+    """Sample and export this machine as the second node of the run in `folder`."""
+    spec = TrainSpec.model_validate({"telemetry": {"mlflow_uri": None, "sample_hz": 20, **telemetry}})
+    mine = node_folder(folder, 1)
+    mine.mkdir(parents=True, exist_ok=True)
+    (mine / "spec.yaml").write_text(dump_spec(spec))
+    with live(mine, spec.telemetry, node=1), Sampler(mine / "samples.jsonl", 20, time.perf_counter_ns()):
+        yield mine
+
+
+def test_two_nodes_on_one_machine_are_pushed_as_two_to_their_ends_and_retired_as_one(tmp_path, gateway, scrape):
+    folder, told = tmp_path / "runs" / "r", {"pushgateway": gateway, "push_every_s": 1}
+    with running(folder, **told), other_node(folder, **told) as second:
+        for node in "01":
+            until(lambda node=node: values(scrape(gateway), "ncdemo_host_memory_used_bytes", run="r", strategy="accelerate", node=node))
+        assert values(scrape(gateway), "ncdemo_run_status", status="running") == [1], "one run"
+        newest = last_sample(second / "samples.jsonl")
+        until(lambda: values(scrape(gateway), "ncdemo_run_last_sample_timestamp_seconds", node="1")[0] > newest["unix_s"])
+        xid = newest | {"tick": 10**6, "gpus": [{"index": 1, "xids": [79]}]}
+        with (second / "samples.jsonl").open("a") as lines:
+            lines.write(json.dumps(xid) + "\n")
+    assert values(scrape(gateway), "ncdemo_gpu_xid_errors_total", node="1", gpu="1", xid="79") == [1], "what came last before its end"
+    assert retire_run("r", gateway) == (2, True)
+    assert scrape(gateway) == {}
+
+
+def test_another_node_serves_its_machine_alone_and_says_which_it_is(tmp_path, servers, scrape):
+    port = servers.free_port()
+    url = f"http://127.0.0.1:{port}"
+    with other_node(tmp_path / "runs" / "r", metrics_port=port):
+        until(lambda: values(quiet(scrape, url), "ncdemo_host_cpu_busy_ratio", run="r", strategy="accelerate", node="1"))
+        names = {name for name, _ in scrape(url)}
+    assert {name for name in names if name.startswith(("ncdemo_run", "ncdemo_train"))} == {"ncdemo_run_last_sample_timestamp_seconds"}
+    assert quiet(scrape, url) == {}
+
+
+def test_the_exporter_beside_another_node_serves_that_one(tmp_path, servers, scrape):
+    port = servers.free_port()
+    url = f"http://127.0.0.1:{port}"
+    with other_node(tmp_path / "runs" / "r") as second:
+        env = {**os.environ, "NCDEMO_JOB": "r", "NCDEMO_NODES": "2", "NCDEMO_NODE_RANK": "1"}
+        words = ["exporter", "--spec", second / "spec.yaml", "--host", "127.0.0.1", "--port", str(port)]
+        with subprocess.Popen([sys.executable, "-m", "workloads.entrypoint", *words], env=env) as exporter:
+            until(lambda: values(quiet(scrape, url), "ncdemo_host_memory_used_bytes", run="r", node="1"), 20)
+            exporter.send_signal(signal.SIGTERM)
+            assert exporter.wait(10) == 0

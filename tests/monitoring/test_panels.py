@@ -162,10 +162,15 @@ def test_only_metrics_that_exist_are_named():
 
 def test_the_hardware_of_a_run_that_is_over_is_not_shown_as_busy():
     """The gateway keeps what its last push said until the run is retired."""
-    momentary = re.compile(r"\bncdemo_(?:gpu|host|process|bench_engine)_")
-    shown = {f"{name}: {panel['title']}": t["expr"] for name, panel in PANELS for t in panel["targets"] if momentary.search(t["expr"])}
-    assert shown
-    assert [title for title, expr in shown.items() if "and on (job, run, instance) ncdemo:run_live" not in expr] == []
+    bounds = {
+        "gpu|host|process": "and on (job, run, instance, node) ncdemo:node_live",
+        "bench_engine": "and on (job, run, instance) ncdemo:run_live",
+    }
+    for names, bound in bounds.items():
+        momentary = re.compile(rf"\bncdemo_(?:{names})_")
+        shown = {f"{name}: {panel['title']}": t["expr"] for name, panel in PANELS for t in panel["targets"] if momentary.search(t["expr"])}
+        assert shown
+        assert [title for title, expr in shown.items() if bound not in expr] == []
 
 
 def test_panels_fill_the_grid_without_overlap_and_name_their_source():

@@ -5,6 +5,9 @@ import os
 import socket
 import subprocess
 import sys
+import time
+import urllib.request
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -43,13 +46,34 @@ def end(*processes: subprocess.Popen) -> None:
         assert process.returncode == 0, said
 
 
-def test_two_nodes_give_the_losses_of_two_ranks_on_one(tiny_model: Path, tmp_path: Path) -> None:
+def free_port() -> int:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+        return free.getsockname()[1]
+
+
+def last_served(port: int, process: subprocess.Popen) -> str:
+    """Return the last /metrics page that has samples, or any, while a process lives."""
+    found = ""
+    while process.poll() is None and "ncdemo_host" not in found:
+        with suppress(OSError):
+            found = urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5).read().decode()
+        time.sleep(0.05)
+    return found
+
+
+def test_two_nodes_give_the_losses_of_two_ranks_on_one(tiny_model: Path, tmp_path: Path) -> None:
+    port = free_port()
     nodes = [tmp_path / "node0", tmp_path / "node1"]
     sampled = spec(tiny_model, 1).model_copy(update={"telemetry": Telemetry(sample_hz=20, mlflow_uri=None)})
-    end(*(start(folder, sampled, nodes=2, node_rank=rank, master_port=port) for rank, folder in enumerate(nodes)))
+    shown = sampled.model_copy(update={"telemetry": Telemetry(sample_hz=20, mlflow_uri=None, metrics_port=free_port())})
+    processes = [
+        start(folder, wanted, nodes=2, node_rank=n, master_port=port)
+        for n, (folder, wanted) in enumerate(zip(nodes, (sampled, shown), strict=True))
+    ]
+    served = last_served(shown.telemetry.metrics_port, processes[1])
+    end(*processes)
+    assert 'ncdemo_host_memory_used_bytes{node="1",run="node1",strategy="accelerate"}' in served
     end(start(tmp_path / "one", spec(tiny_model, 2)))
 
     several, one = (
@@ -66,6 +90,8 @@ def test_two_nodes_give_the_losses_of_two_ranks_on_one(tiny_model: Path, tmp_pat
     first, second = ([Sample.model_validate_json(line) for line in (node / "samples.jsonl").read_text().splitlines()] for node in nodes)
     assert len({sample.tick for sample in second}) == len(second) > 1, "one sampler a node"
     assert second[0].time_s < 2, "its clock is the run's"
+    zeros = [min(sample.unix_s - sample.time_s for sample in found) for found in (first, second)]
+    assert abs(zeros[1] - zeros[0]) < 2, "they are of one machine, so unix_s tells how far apart their zeros are"
     assert abs(second[-1].time_s - first[-1].time_s) < 5
 
 

@@ -16,7 +16,7 @@ from ncdemo.spec.follow import NodeState, RunState
 from ncdemo.spec.gpu_errors import SLOWDOWNS
 from ncdemo.spec.job_labels import PROMETHEUS_JOB
 from ncdemo.spec.result_bench import Cell
-from ncdemo.spec.run_folder import evictions, run_of
+from ncdemo.spec.run_folder import evictions, run_id, run_of
 from workloads.metrics.exporters.names import NAMES, PERCENTILES, STATUSES
 
 MOST_SERIES = 500
@@ -160,7 +160,7 @@ def groups(state: RunState | OtherNode, instance: str, alive_s: float | None = N
 
 def _node(state: OtherNode, instance: str, alive_s: float | None) -> Group:
     """Return what a node after the first has to export: two may be pods of one machine, so its rank is part of the key."""
-    key = {"job": PROMETHEUS_JOB, "run": run_of(state.folder, state.rank), "instance": instance, "node": str(state.rank)}
+    key = {"job": PROMETHEUS_JOB, "run": run_id(run_of(state.folder, state.rank), "train"), "instance": instance, "node": str(state.rank)}
     group = Group(key | strategy(state))
     _machine(group, state, state.rank, None)
     group.add("ncdemo_run_seen_timestamp_seconds", _sampled_s(state, None) if alive_s is None else alive_s, node=state.rank)
