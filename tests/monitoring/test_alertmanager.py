@@ -149,7 +149,7 @@ def test_amtool_takes_the_configuration(servers: Any, tmp_path: Path) -> None:
 def test_whoever_is_to_be_told_is_told_and_that_it_is_over(servers: Any, tmp_path: Path) -> None:
     """XID 79 of a live run trips NcdemoRunGpuXid, which waits for nothing."""
     found = of(**ADDRESS)
-    run = 'job="ncdemo", run="r", instance="n"'
+    run = 'job="ncdemo", run="r", instance="n", node="0"'
     broken = [f'ncdemo_gpu_xid_errors_total{{{run}, gpu="0", xid="79"}} 1\n']
     files = data(found, "prometheus")
     for name, text in files.items():
@@ -173,6 +173,6 @@ def test_whoever_is_to_be_told_is_told_and_that_it_is_over(servers: Any, tmp_pat
                 (alert,) = first["alerts"]
                 assert (first["status"], first["receiver"], alert["labels"]["alertname"]) == ("firing", "webhook", "NcdemoRunGpuXid")
                 assert alert["labels"].items() >= {"run": "r", "gpu": "0", "xid": "79", "severity": "critical"}.items()
-                assert alert["annotations"]["summary"] == "GPU 0 of n: XID 79 under run r"
+                assert alert["annotations"]["summary"] == "GPU 0 of node 0 (n): XID 79 under run r"
                 broken.clear()
                 until(lambda: [one for one in got if one["status"] == "resolved"], log)
