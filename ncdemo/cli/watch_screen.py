@@ -41,10 +41,10 @@ def screen(run: Watched) -> Any:
     facts = Table.grid(padding=(0, 2))
     facts.add_column(style="dim", no_wrap=True)
     facts.add_column()
-    for name, value in (*figures(run), *machine(run.sample)):
+    for name, value in (*figures(run), *machines(run)):
         facts.add_row(name, Text(value))
     parts.append(facts)
-    if run.sample.get("gpus"):
+    if any(node.sample.get("gpus") for node in run.machines.values()):
         parts.append(GpuTable(run))
     if run.cells:
         parts.append(_cells(list(run.cells.values())[-CELLS:]))
@@ -56,7 +56,7 @@ def line(run: Watched) -> str:
     """Return a line for a terminal that isn't one."""
     now = datetime.datetime.now().strftime("%H:%M:%S")
     parts = [now, status(run), progress(run), *(f"{name} {value}" for name, value in figures(run, curve=False))]
-    return "  ".join([*parts, *(f"{name} {value}" for name, value in machine(run.sample)), *gpu_line(run)])
+    return "  ".join([*parts, *(f"{name} {value}" for name, value in machines(run)), *gpu_line(run)])
 
 
 def reason(run: Watched) -> str | None:
@@ -107,6 +107,26 @@ def _queue(said: dict[str, Any]) -> Iterator[str]:
             yield f"{number(said[name], 3)} {words}"
     if said.get("kv_cache_used") is not None:
         yield f"key-value cache {percent(said['kv_cache_used'])}"
+
+
+def machines(run: Watched) -> Rows:
+    """Yield what each machine does, of a run on several nodes a row each; and which nodes aren't here."""
+    if len(run.machines) == 1 and not run.elsewhere:
+        yield from machine(run.sample)
+        return
+    for rank, node in run.machines.items():
+        does = [f"{name} {value}" for name, value in machine(node.sample)]
+        if run.running and not run.gone and node.unsampled_s > run.patience_s:
+            does.append(f"no sample for {duration(node.unsampled_s)}")
+        yield f"node {rank}", "; ".join(does) or "no sample yet"
+    if run.elsewhere:
+        yield _named(run.elsewhere), "not here while it goes on: the samples lie on the node, and come with the results"
+
+
+def _named(nodes: Sequence[int]) -> str:
+    if len(nodes) > 2 and nodes[-1] - nodes[0] < len(nodes):
+        return f"nodes {nodes[0]} to {nodes[-1]}"
+    return f"node{'s' * (len(nodes) > 1)} {', '.join(map(str, nodes))}"
 
 
 def machine(sample: dict[str, Any]) -> Rows:

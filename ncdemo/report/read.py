@@ -22,7 +22,7 @@ from ncdemo.spec import SpecError
 from ncdemo.spec.ledger import CELLS_FILE
 from ncdemo.spec.result import SCHEMA_VERSION, DiskFull, EvalRecord, RunRecord
 from ncdemo.spec.result_bench import Cell, subject_of
-from ncdemo.spec.run_folder import ENGINES_FILE, node_samples
+from ncdemo.spec.run_folder import ENGINES_FILE, node_folder, node_samples
 
 # Without the first two a step cannot be drawn.
 STEP = ("step", "end_s", "loss", "learning_rate", "grad_norm", "tokens_per_s", "tokens", "step_time_s")
@@ -99,7 +99,10 @@ def read_run(path: Path) -> Run:
     _measured(path, run)
     run.engines = _engines(records(path / ENGINES_FILE, run.problems))
     with no_collection():
+        planned = run.environment.get("nodes")
         for node, samples in node_samples(path):
+            if isinstance(planned, int) and node >= planned:
+                continue  # of an attempt with more
             found: list[str] = []
             run.nodes[node] = read_telemetry(samples, found)
             run.problems += [f"Node {node}: {problem}" for problem in found]
@@ -107,6 +110,12 @@ def read_run(path: Path) -> Run:
     run.kind = _kind(run)
     expected = ["samples.jsonl", "steps.jsonl" if run.kind == "train" else "requests.jsonl"] if run.kind else ["samples.jsonl"]
     run.problems += [f"{name} is absent." for name in expected if not (path / name).exists()]
+    if run.kind == "train" and run.telemetry.count and isinstance(planned, int):
+        absent = [node for node in range(1, planned) if node not in run.nodes]
+        run.problems += [
+            f"Node {node} has no samples here: put its folder, {node_folder(Path(run.folder), node)}, beside {run.folder}."
+            for node in absent
+        ]
     return run
 
 

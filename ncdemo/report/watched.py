@@ -3,17 +3,21 @@
 watched = Watched(Path("runs/demo")); watched.update(); watched.done, watched.total
 """
 
+import json
+import math
 import re
 import time
 from collections import deque
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from ncdemo.spec import BenchSpec, TrainSpec
 from ncdemo.spec.base import SpecError
-from ncdemo.spec.follow import TAIL_BYTES, RunState, last_records
+from ncdemo.spec.follow import TAIL_BYTES, NodeState, RunState, last_records
 from ncdemo.spec.load import load_spec
+from ncdemo.spec.run_folder import node_samples
 from ncdemo.spec.sweep import cells, total
 
 SILENT_S = 30.0
@@ -26,21 +30,11 @@ MOST_LOSSES = 4096
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
-class Watched(RunState):
-    """Beside what RunState knows: the losses so far, and what was planned."""
+class WatchedNode(NodeState):
+    """Beside what NodeState knows: what NVLinks carry."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
-        self.losses: list[float] = []
-        """Of all steps, thinned out when they become many."""
-        self.first_end_s: float | None = None
-        self.spec = _spec(folder)
-        self.total = _total(self.spec)
-        """Steps or cells that the spec asks for; None where only the run knows (epochs, a search)."""
-        self._plan = [cell.key for cell in cells(self.spec)] if isinstance(self.spec, BenchSpec) else []
-        self._every, self._since = 1, 0
-        self._tokens: deque[tuple[float, float, int]] = deque(maxlen=10_000)
-        """Send, end and output tokens of each answer."""
         self._links: dict[int, deque[tuple[float, int, int]]] = {}
         """GPU -> time, bytes sent and received over NVLink, of the last LINKS_S."""
 
@@ -69,6 +63,51 @@ class Watched(RunState):
         (first_s, *first), (last_s, *last) = known[0], known[-1]
         sent, received = (after - before for before, after in zip(first, last, strict=True))
         return sent / (last_s - first_s), received / (last_s - first_s)
+
+    @property
+    def unsampled_s(self) -> float:
+        """Since its newest sample was written."""
+        try:
+            return max(0.0, time.time() - (self.folder / "samples.jsonl").stat().st_mtime)
+        except OSError:
+            return 0.0
+
+
+class Watched(WatchedNode, RunState):
+    """Beside what RunState knows: the losses so far, what was planned, and the further nodes whose folders lie beside it."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self._nodes: dict[int, WatchedNode] = {}
+        self._planned_nodes: int | None = None
+        self.losses: list[float] = []
+        """Of all steps, thinned out when they become many."""
+        self.first_end_s: float | None = None
+        self.spec = _spec(folder)
+        self.total = _total(self.spec)
+        """Steps or cells that the spec asks for; None where only the run knows (epochs, a search)."""
+        self._plan = [cell.key for cell in cells(self.spec)] if isinstance(self.spec, BenchSpec) else []
+        self._every, self._since = 1, 0
+        self._tokens: deque[tuple[float, float, int]] = deque(maxlen=10_000)
+        """Send, end and output tokens of each answer."""
+
+    def update(self) -> None:
+        super().update()
+        self._planned_nodes = self._planned_nodes or _planned_nodes(self.folder)
+        for rank, path in node_samples(self.folder) if self.record and self.record.kind == "train" else ():
+            if self._planned_nodes is None or rank < self._planned_nodes:  # else of an attempt with more
+                self._nodes.setdefault(rank, WatchedNode(path.parent)).update()
+
+    @property
+    def machines(self) -> Mapping[int, WatchedNode]:
+        """The nodes whose samples are here, by rank."""
+        return {0: self, **dict(sorted(self._nodes.items()))}
+
+    @property
+    def elsewhere(self) -> list[int]:
+        """The nodes that have their samples with themselves."""
+        planned = self._planned_nodes if self.sample and self.record and self.record.kind == "train" else None
+        return [rank for rank in range(1, planned or 1) if rank not in self._nodes]
 
     def forget_steps(self) -> None:
         super().forget_steps()
@@ -147,8 +186,13 @@ class Watched(RunState):
     @property
     def gone(self) -> bool:
         """Whether it says it runs, and does not: it takes samples, and none has come for long."""
+        return self.running and bool(self.sample) and self.silent_s > self.patience_s
+
+    @property
+    def patience_s(self) -> float:
+        """How long samples may be absent; for ever where none are taken."""
         hz = self.spec.telemetry.sample_hz if self.spec else 0.0
-        return self.running and bool(self.sample) and hz > 0 and self.silent_s > max(SILENT_S, 10 / hz)
+        return max(SILENT_S, 10 / hz) if hz > 0 else math.inf
 
     def log(self, lines: int) -> list[str]:
         """Return the last lines of log.txt, without what would move a terminal's cursor; of a bar that is drawn over itself, the last."""
@@ -176,3 +220,12 @@ def _total(spec: TrainSpec | BenchSpec | None) -> int | None:
     if isinstance(spec, BenchSpec):
         return total(spec)
     return spec.train.max_steps if spec else None
+
+
+def _planned_nodes(folder: Path) -> int | None:
+    """Return on how many nodes a run was started; None where that isn't on record."""
+    with suppress(OSError, ValueError):
+        environment = json.loads((folder / "environment.json").read_text(encoding="utf-8"))
+        nodes = environment.get("nodes") if isinstance(environment, dict) else None
+        return nodes if isinstance(nodes, int) else None
+    return None

@@ -92,7 +92,7 @@ def test_a_run_is_followed_to_its_end_in_plain_lines(tmp_path: Path) -> None:
     assert "\x1b" not in done.stdout
     assert len(lines) >= 4
     assert "running" in lines[0]
-    assert re.search(r"finished  5 of 5 steps  loss 0\.6  tokens/s 1,500  held-out loss 2\.5  CPU .* %.*  memory .* GiB", lines[-1])
+    assert re.search(r"finished  5 of 5 steps  loss 0\.6  tokens/s 1,500  held-out loss 2\.5  CPU .* %.*  memory .* [GM]iB", lines[-1])
     assert any(re.search(r"running  [1-4] of 5 steps, .* s left|running  [1-4] of 5 steps", each) for each in lines)
 
 
@@ -286,6 +286,60 @@ def test_a_narrow_terminal_lacks_links_before_it_lacks_what_is_wrong(train_run, 
     assert "GPU 1: XID 63 x2, XID 79, 2 uncorrected ECC, slowed by hardware and heat, at its power cap" in told
     assert "GPU 3: XID 45, at its power cap" in told
     assert not re.search(r"GPU [04567]:", told)
+
+
+def nodes(train_run, count: int, gpus: int, here: int | None = None, **changes) -> Path:
+    """Make a run on so many nodes, of which the folders of `here` are here; GPU 1 of the second has an XID."""
+    folder = train_run("r", gpus=gpus, **changes)
+    environment = json.loads((folder / "environment.json").read_text())
+    (folder / "environment.json").write_text(json.dumps(environment | {"nodes": count}))
+    for rank in range(1, count if here is None else here):
+        other = train_run(f"r-node{rank}", gpus=gpus, seed=rank + 1)
+        last = json.loads((other / "samples.jsonl").read_text().splitlines()[-1])
+        if rank == 1:
+            last["gpus"][1] |= {"xids": [79], "utilization_pct": 0.0}
+        with (other / "samples.jsonl").open("a") as lines:
+            lines.write(json.dumps(last) + "\n")
+    return folder
+
+
+def test_two_nodes_have_a_row_each_and_their_gpus_the_node(train_run) -> None:
+    train_run("r-node2", gpus=2)
+    run = seen(nodes(train_run, 2, 2))
+    shown = text(run)
+    for rank in (0, 1):
+        assert re.search(rf"\nnode {rank} +CPU \d\d\.\d %, the run [\d.]+ cores; memory [\d.]+ GiB, the run [\d.]+ GiB\n", shown)
+    assert "node 2" not in shown, "of an earlier attempt with more nodes"
+    table = shown[shown.index("busy  memory") :]
+    assert [row.split()[:2] for row in table.splitlines()[2:6]] == [["0", "0"], ["0", "1"], ["1", "0"], ["1", "1"]]
+    assert re.search(r"\n +1 +1 +0 .* XID 79\n", shown)
+    assert "node 1 GPU 1: XID 79" in text(run, 56)
+    assert re.search(r"node 0 GPU 1 \d\d\.\d %, [\d.]+ GiB  node 1 GPU 0 .*  node 1 GPU 1 0\.0 %, [\d.]+ GiB, XID 79$", line(run))
+
+
+@pytest.mark.parametrize("width", [56, 80])
+def test_eight_nodes_of_eight_gpus_have_a_row_each_with_what_is_wrong(train_run, width: int) -> None:
+    run = seen(nodes(train_run, 8, 8))
+    rows = text(run, width).splitlines()
+    table = rows[next(i for i, row in enumerate(rows) if "busy" in row) + 2 :]
+    assert [row.split()[:2] for row in table[:8]] == [[str(rank), "8"] for rank in range(8)]
+    assert re.match(r"   1     8   0-\d\d ", table[1])
+    assert "GPU 1: XID 79" in (table[1] if width == 80 else "\n".join(table[8:]))
+    assert re.search(r"node 1 GPUs 0-\d\d %  node 1 GPU 1 XID 79  node 2 GPUs \d\d-\d\d %  node 3", line(run))
+
+
+def test_nodes_whose_samples_are_with_themselves_are_said_to_be(train_run) -> None:
+    shown = text(seen(nodes(train_run, 4, 1, here=1)), 120)
+    assert re.search(r"\nnode 0 +CPU", shown)
+    assert re.search(r"\nnodes 1 to 3 +not here while it goes on: the samples lie on the node, and come with the results\n", shown)
+
+
+def test_a_node_that_fell_silent_is_said_to_have(train_run) -> None:
+    folder = nodes(train_run, 2, 2, status="running", duration_s=None, train=None)
+    os.utime(folder.with_name("r-node1") / "samples.jsonl", (time.time() - 100, time.time() - 100))
+    shown = text(seen(folder))
+    assert re.search(r"\nnode 1 +CPU .*; no sample for 100 s\n", shown)
+    assert shown.count("no sample for") == 1
 
 
 def test_colours_and_the_line_tell_what_is_alarming_from_what_is_usual(train_run) -> None:

@@ -33,7 +33,7 @@ def test_no_secret_and_no_host(monkeypatch):
     assert "canary" not in json.dumps(content)
     assert content["env"]["OMP_NUM_THREADS"] == "2"
     assert content["command_line"] == ["python", "--api-key", "***", "hub.token=***", "http://***@host"]
-    assert not any("host" in key or "node" in key for key in content)
+    assert not any("host" in key or "node" in key for key in content if key != "nodes")  # how many
     assert platform.node() not in [content["platform"], content["kernel"]]
 
 

@@ -89,6 +89,16 @@ def test_what_is_wrong_with_a_nodes_file_names_the_node(nodes):
     assert [said for said in read_run(run).problems if said.startswith("Node 1: samples.jsonl: the last line")]
 
 
+def test_nodes_that_are_absent_are_said_and_those_of_an_attempt_with_more_left_out(nodes):
+    run = nodes(3)
+    environment = json.loads((run / "environment.json").read_text())
+    (run / "environment.json").write_text(json.dumps(environment | {"nodes": 4}))
+    assert read_run(run).problems == ["Node 3 has no samples here: put its folder, tune-node3, beside tune."]
+    (run / "environment.json").write_text(json.dumps(environment | {"nodes": 2}))
+    found = read_run(run)
+    assert (list(found.nodes), found.problems) == ([1], [])
+
+
 def test_a_range_compares_curves_not_their_moments():
     """One is read at even seconds, one at odd ones, one ends early, and one says nothing for a while."""
     even, odd = np.arange(0, 40, 2.0), np.arange(1, 41, 2.0)

@@ -19,6 +19,7 @@ from typing import Any
 
 import psutil
 
+from ncdemo.spec.job import node_count
 from workloads.metrics.azure_vm import azure_vm
 from workloads.metrics.redact import redact, redact_arguments
 
@@ -88,6 +89,7 @@ def environment(spec_hash: str) -> dict[str, Any]:
         },
         "memory_total_bytes": _known(lambda: psutil.virtual_memory().total),
         "cgroup_memory_bytes": _known(lambda: int(_cgroup("memory.max") or _cgroup("memory/memory.limit_in_bytes") or "")),
+        "nodes": _known(lambda: node_count(os.environ)),
         "azure": _known(azure_vm),
         "gpu_driver": _known(lambda: _nvml("nvmlSystemGetDriverVersion")),
         "gpu_driver_cuda": _known(lambda: "{}.{}".format(*divmod(_nvml("nvmlSystemGetCudaDriverVersion") // 10, 100))),
