@@ -177,7 +177,7 @@ def write_text(path: Path, text: str) -> None:
         raise
 
 
-def progress(phase: str, done: float, total: int, **figures: float) -> None:
+def progress(phase: str, done: float, total: int, **figures: float | str) -> None:
     """Tell whoever started this process how far it is: one JSON line on stdout, when NCDEMO_PROGRESS=1."""
     if os.environ.get("NCDEMO_PROGRESS") == "1":
         # In one write, as threads may tell too.

@@ -30,7 +30,8 @@ QUICK_BENCH = ("prompts.count=2", "sampling.max_new_tokens=4", "concurrency=[2]"
 @click.option("--dry-run", is_flag=True, help="Print the specs and commands; start nothing.")
 def command(resume: Path | None, quick: bool, dry_run: bool) -> None:
     """Fine-tune and benchmark the embedded model on this machine, then write a report."""
-    from ncdemo.cli.launch import call_quietly, new_run_folder, prepare, progress_bars, seconds_since, start
+    from ncdemo.cli.bars import progress_bars
+    from ncdemo.cli.launch import call_quietly, new_run_folder, prepare, seconds_since, start
     from ncdemo.spec import SpecError, TrainSpec, load_spec
 
     begun = time.monotonic()

@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,7 @@ from typing import Any
 
 import click
 
+from ncdemo.cli.bars import Progress, progress_bars
 from ncdemo.spec.base import SpecError
 from ncdemo.spec.bench import BenchSpec
 from ncdemo.spec.job import NCDEMO_EXIT_FILE, STOP_S, workload_command, workload_env
@@ -26,8 +27,6 @@ from ncdemo.spec.load import dump_spec
 from ncdemo.spec.paths import runs_dir
 from ncdemo.spec.run_folder import EXIT_FILE, note_process
 from ncdemo.spec.train import TrainSpec
-
-Progress = Callable[[dict[str, Any]], None]
 
 
 @dataclass(frozen=True)
@@ -166,28 +165,6 @@ def call_quietly(module: str, *args: str) -> None:
     if done.returncode:
         lines = done.stderr.strip().splitlines() or ["it left no reason"]
         raise SpecError(lines[-1].removeprefix("Error: "))
-
-
-@contextmanager
-def progress_bars() -> Iterator[Progress]:
-    """Yield a callback that draws a bar with time left for each phase a workload reports."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-    from rich.progress import Progress as Bars
-
-    columns = (TextColumn("{task.description:<12}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"),
-               TimeRemainingColumn(), TextColumn("{task.fields[figures]}"))  # fmt: skip
-    with Bars(*columns, console=Console(stderr=True), refresh_per_second=4) as drawn:
-        tasks: dict[str, TaskID] = {}
-
-        def update(message: dict[str, Any]) -> None:
-            phase = message["phase"]
-            if phase not in tasks or drawn.tasks[drawn.task_ids.index(tasks[phase])].finished:
-                tasks[phase] = drawn.add_task(phase, total=message["total"], figures="")
-            figures = "  ".join(f"{k} {v:.4g}" for k, v in message.items() if k not in ("phase", "done", "total"))
-            drawn.update(tasks[phase], completed=message["done"], total=message["total"], figures=figures)
-
-        yield update
 
 
 def seconds_since(start_s: float) -> str:

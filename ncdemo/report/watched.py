@@ -5,7 +5,6 @@ watched = Watched(Path("runs/demo")); watched.update(); watched.done, watched.to
 
 import json
 import math
-import re
 import time
 from collections import deque
 from collections.abc import Mapping
@@ -15,7 +14,7 @@ from typing import Any
 
 from ncdemo.spec import BenchSpec, TrainSpec
 from ncdemo.spec.base import SpecError
-from ncdemo.spec.follow import TAIL_BYTES, NodeState, RunState, last_records
+from ncdemo.spec.follow import NodeState, RunState, last_lines, last_records
 from ncdemo.spec.load import load_spec
 from ncdemo.spec.run_folder import node_samples
 from ncdemo.spec.sweep import cells, total
@@ -27,7 +26,6 @@ RECENT_S = 30.0
 LINKS_S = 10.0
 """Of what NVLinks carry: a counter is read once a second and given with the next sample, so one second would be too rough."""
 MOST_LOSSES = 4096
-ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
 class WatchedNode(NodeState):
@@ -195,16 +193,8 @@ class Watched(WatchedNode, RunState):
         return max(SILENT_S, 10 / hz) if hz > 0 else math.inf
 
     def log(self, lines: int) -> list[str]:
-        """Return the last lines of log.txt, without what would move a terminal's cursor; of a bar that is drawn over itself, the last."""
-        try:
-            with (self.folder / "log.txt").open("rb") as file:
-                file.seek(max(0, file.seek(0, 2) - TAIL_BYTES))
-                text = file.read().decode("utf-8", errors="replace")
-        except OSError:
-            return []
-        found = [ESCAPES.sub("", line.rstrip("\r").rpartition("\r")[2]) for line in text.split("\n")]
-        found = ["".join(c for c in line if c.isprintable() or c == " ") for line in found]
-        return [line for line in found if line.strip()][-lines:]
+        """Return the last lines of log.txt."""
+        return last_lines(self.folder / "log.txt", lines)
 
 
 def _spec(folder: Path) -> TrainSpec | BenchSpec | None:

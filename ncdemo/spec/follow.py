@@ -6,6 +6,7 @@ state = RunState(Path("runs/demo")); state.update(); state.step["loss"]
 import datetime
 import json
 import os
+import re
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -23,6 +24,7 @@ from ncdemo.spec.run_folder import ENGINES_FILE
 
 TAIL_BYTES = 1 << 16
 """Longer than any sample: 16 GPUs take 10 kB."""
+ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 HELD_S = 2.0
 """What a sample lacks is taken from those of so long before it: at high rates most lack something."""
 
@@ -98,6 +100,19 @@ def last_records(path: Path) -> Iterator[dict[str, Any]]:
     except OSError:
         return
     yield from (found for line in reversed(lines) if (found := _record(line)) is not None)
+
+
+def last_lines(path: Path, lines: int) -> list[str]:
+    """Return the last lines of a log, without what would move a terminal's cursor; of a bar that is drawn over itself, the last."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, file.seek(0, 2) - TAIL_BYTES))
+            text = file.read().decode("utf-8", errors="replace")
+    except OSError:
+        return []
+    found = [ESCAPES.sub("", line.rstrip("\r").rpartition("\r")[2]) for line in text.split("\n")]
+    found = ["".join(c for c in line if c.isprintable() or c == " ") for line in found]
+    return [line for line in found if line.strip()][-lines:]
 
 
 def _record(line: bytes) -> dict[str, Any] | None:

@@ -212,7 +212,7 @@ def test_an_engine_that_failed_is_started_anew(tmp_path: Path, tiny_model: Path,
         "workloads.inference.stage.params",
         lambda *asked: replace(params(*asked), max_new_tokens="no number") if broken.pop(0) else params(*asked),
     )
-    with Stage(spec, tmp_path, Records(tmp_path, print).append, 0, lambda *_: None) as stage:
+    with Stage(spec, tmp_path, Records(tmp_path, print).append, 0, lambda *_: None, lambda *_: None) as stage:
         found, pids = [], []
         for cell in cells(spec):
             pids.append(stage.get(cell.subject, WHAT)._process.pid)

@@ -7,6 +7,7 @@ it, is started anew too, as often as need be: it may hold what it had begun, and
 
 import logging
 import re
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -18,6 +19,7 @@ from ncdemo.spec.common import Precision
 from ncdemo.spec.record import Record
 from ncdemo.spec.result_bench import Client
 from ncdemo.spec.result_engine import EngineCounts
+from ncdemo.spec.run_folder import LOG_FILE
 from ncdemo.spec.sweep import PlannedCell, SubjectKey
 from ncdemo.spec.traffic import Load
 from workloads.data.models import model_path
@@ -26,6 +28,7 @@ from workloads.inference.frameworks.base import Answer, Settings
 from workloads.inference.load.ceiling import ceiling
 from workloads.inference.served import ClientOptions, Served
 from workloads.inference.servers.watch import EngineLines
+from workloads.inference.servers.words import LastWords
 from workloads.inference.subject import Failed, Subject, Worker
 
 log = logging.getLogger("ncdemo.bench")
@@ -38,13 +41,21 @@ class Stage:
     """The loaded subjects of one sweep; `with` ends them all."""
 
     def __init__(
-        self, spec: BenchSpec, folder: Path, append: Callable[[str, Record], None], zero_ns: int, on_progress: Callable[[int, int], None]
+        self,
+        spec: BenchSpec,
+        folder: Path,
+        append: Callable[[str, Record], None],
+        zero_ns: int,
+        on_progress: Callable[[int, int], None],
+        on_wait: Callable[[str, float, str | None], None],
     ) -> None:
         """`folder` is the run directory, where servers leave their logs; `append` writes their own figures there; `zero_ns` its clock's zero.
 
-        `on_progress` gets, twice a second, how many requests of the cell have ended, and of how many.
+        `on_progress` gets, twice a second, how many requests of the cell have ended, and of how many; `on_wait`, while a subject
+        is loaded and warmed up, what goes on, for how many seconds, and the last line of the engine's log.
         """
         self._spec, self._folder, self._append, self._zero_ns, self._on_progress = spec, folder, append, zero_ns, on_progress
+        self._on_wait = on_wait
         self._open: dict[SubjectKey, tuple[Subject, ExitStack]] = {}
         self._given_up: dict[SubjectKey, Failed] = {}
         self._deaths: dict[SubjectKey, int] = {}
@@ -81,7 +92,8 @@ class Stage:
             for other in [k for k in self._open if k.model != key.model or not self._spec.side_by_side]:
                 self._end(other)
             stack = ExitStack()
-            subject = stack.enter_context(self._start(key))
+            with self._waiting("loading", key):
+                subject = stack.enter_context(self._start(key))
             self._open[key] = subject, stack
             if subject.failed:
                 self._never_ready.add(key)
@@ -91,7 +103,8 @@ class Stage:
             log.info("%s: %s", key.shown, subject.failed.reason if subject.failed else ready)
             if self._spec.warmup_requests and not subject.failed:
                 load = Load(kind="closed", concurrency=min(self._spec.max_concurrency, self._spec.warmup_requests))
-                subject.measure(what.first(self._spec.warmup_requests), load, params(self._spec, load, what.max_new_tokens))
+                with self._waiting("warming up", key):
+                    subject.measure(what.first(self._spec.warmup_requests), load, params(self._spec, load, what.max_new_tokens))
         return self._open[key][0]
 
     def client(self, key: SubjectKey) -> Client | None:
@@ -104,6 +117,17 @@ class Stage:
 
     def prefix_cache(self, key: SubjectKey) -> str:
         return self._open[key][0].prefix_cache if key in self._open else "unknown"
+
+    @contextmanager
+    def _waiting(self, what: str, key: SubjectKey) -> Iterator[None]:
+        """Tell twice a second what goes on. A server has a log of its own; an engine in a process of ours writes into the run's."""
+        log_file = self._server_folder(key) / "server.log" if self._spec.mode == "server" else self._folder / LOG_FILE
+        words, began = LastWords(log_file, self._spec.args_of(key.engine)), time.perf_counter()
+        with ticking(TELL_S, lambda: self._on_wait(f"{what} {key.shown}", time.perf_counter() - began, words.now())):
+            yield
+
+    def _server_folder(self, key: SubjectKey) -> Path:
+        return self._folder / "servers" / folder_name(key)
 
     def _start(self, key: SubjectKey) -> Subject:
         spec = self._spec
@@ -118,9 +142,10 @@ class Stage:
         top = ceiling(self._folder / "client-ceiling.json")
         path = key.model.shown if key.engine == "openai" else model_path(key.model)
         lines = EngineLines(self._append, self._zero_ns, engine=key.engine, model=key.model.shown, variant=key.variant)
-        own = self._folder / "servers" / folder_name(key)
         client = ClientOptions(top, spec.client_processes)
-        return Served(key.engine, path, settings, own, client, lines, spec.engine_metrics_every_s, spec.request_timeout_s)
+        return Served(
+            key.engine, path, settings, self._server_folder(key), client, lines, spec.engine_metrics_every_s, spec.request_timeout_s
+        )
 
     def _end(self, key: SubjectKey) -> None:
         _, stack = self._open.pop(key)

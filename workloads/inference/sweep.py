@@ -61,7 +61,7 @@ class Sweep:
             log.info("going on: %d%s cells are finished", len(self._ledger.done), of)
         for plan in (*self._plan, *searches(self._spec)):  # before any engine is loaded: a prompt file that isn't there ends the run here
             self._what(plan)
-        with Stage(self._spec, self._run.folder, self._run.append, self._run.zero_ns, self._within) as stage:
+        with Stage(self._spec, self._run.folder, self._run.append, self._run.zero_ns, self._within, self._wait) as stage:
             self._progress()
             self._run.bench = self._result(stage)
             for plan in self._plan:
@@ -244,7 +244,11 @@ class Sweep:
         share = ended / requests
         progress("bench", len(self._ledger.done) + share, self._most, requests=ended, cell_s=self._ledger.cell_s, **expected)
 
-    def _progress(self, **figures: float) -> None:
+    def _wait(self, state: str, waited_s: float, words: str | None) -> None:
+        """Tell what goes on before a cell can be measured."""
+        self._progress(state=state, state_s=waited_s, **({"log": words} if words else {}))
+
+    def _progress(self, **figures: float | str) -> None:
         progress("bench", len(self._ledger.done), self._most, **figures)
 
     @property
