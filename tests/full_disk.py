@@ -33,6 +33,16 @@ class Disk:
     def free(self) -> None:
         self._ballast.unlink()
 
+    def lock(self) -> None:
+        """Let nothing be written, as a kernel does that finds a file system broken; no file may be open for writing."""
+        self._remount("ro")
+
+    def unlock(self) -> None:
+        self._remount("rw")
+
+    def _remount(self, how: str) -> None:
+        subprocess.run(["mount", "-o", f"remount,{how}", str(self.path)], check=True)
+
     @property
     def _ballast(self) -> Path:
         return self.path / "somebody-elses"

@@ -1,4 +1,4 @@
-"""The JSON Lines files of a run directory: whole records, in order, each once, also over a time in which its disk is full.
+"""The JSON Lines files of a run directory: whole records, in order, each once, also over a time in which its disk is full or read-only.
 
 records = Records(folder, log.warning)
 records.append("steps.jsonl", StepRecord(...))
@@ -13,7 +13,7 @@ from pathlib import Path
 from ncdemo.spec.record import Record
 from ncdemo.spec.result import DiskFull
 from workloads.metrics.lines import Lines
-from workloads.room import AGAIN_S, NoRoom, Reserve, lacks_room
+from workloads.room import AGAIN_S, NoRoom, Reserve, may_pass
 
 
 class Records:
@@ -34,7 +34,7 @@ class Records:
             if lines is None:
                 lines = self._files[file] = Lines(self._folder / file, self._say)
             error = lines.write([line])
-        if error and not lacks_room(error):
+        if error and not may_pass(error):
             raise error
 
     def settle(self, wait_s: float) -> None:
@@ -45,8 +45,9 @@ class Records:
         try:
             if self._flush():
                 return
+            refused = next(lines.outages[-1] for lines in self._files.values() if lines.held)
             if wait_s:
-                self._say(f"{self._folder}: no room for its last records; free some space: they wait for {wait_s:.0f} s")
+                self._say(f"{self._folder}: {refused.why}; {refused.remedy}: its last records wait for {wait_s:.0f} s")
             until = time.monotonic() + wait_s
             while time.monotonic() < until:
                 time.sleep(AGAIN_S)
@@ -55,7 +56,7 @@ class Records:
         finally:
             self.reserve.keep()  # for result.json, before the sampler's last samples take it
         lost = ", ".join(f"{lines.held} records of {file}" for file, lines in self._files.items() if lines.held)
-        raise NoRoom(f"{self._folder}: no room on its disk, so {lost} are lost; free some space and start the same command again")
+        raise NoRoom(f"{self._folder}: {refused.why}, so {lost} are lost; {refused.remedy} and start the same command again")
 
     def outages(self, zero_ns: int) -> list[DiskFull]:
         """Return when records found no room, by a clock with this zero (perf_counter_ns); what still waits is lost."""

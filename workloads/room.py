@@ -59,6 +59,15 @@ def lacks_room(error: BaseException) -> bool:
     return LIBRARIES.search(str(error)) is not None
 
 
+def may_pass(error: OSError) -> bool:
+    """Say whether a disk may later take what it refuses now: it is full, or read-only, as one with an error is mounted until it is mended."""
+    return lacks_room(error) or error.errno == errno.EROFS
+
+
+def remedy(error: OSError) -> str:
+    return "make it writable again" if error.errno == errno.EROFS else "free some space"
+
+
 def with_room(do: Callable[[], T], what: str) -> T:
     """Return what `do` returns; while the disk is full try again, up to WAIT_S. `do` leaves nothing behind when it fails."""
     began, wait_s = time.monotonic(), AGAIN_S

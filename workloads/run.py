@@ -36,7 +36,7 @@ from workloads.metrics.mlflow_key import note_key
 from workloads.metrics.mlflow_log import log_model, log_run, resolve_uri
 from workloads.metrics.sampler import Sampler
 from workloads.records import Records
-from workloads.room import WAIT_S, NoRoom, lacks_room
+from workloads.room import WAIT_S, NoRoom, lacks_room, may_pass, remedy
 from workloads.said import Stderr
 from workloads.stop import Interrupted, StopRequest
 
@@ -135,12 +135,12 @@ def open_run(folder: Path, spec: TrainSpec | BenchSpec, *, stop: StopRequest | N
 
 @contextmanager
 def _room_for(folder: Path) -> Iterator[None]:
-    """Say what to do about a disk that is too full to begin a run on."""
+    """Say what to do about a disk that is too full, or read-only, to begin a run on."""
     try:
         yield
     except OSError as error:
-        if lacks_room(error):
-            raise NoRoom(f"{folder}: {error.strerror}; free some space, or set {NCDEMO_RUNS} to a folder on a disk with room") from None
+        if may_pass(error):
+            raise NoRoom(f"{folder}: {error.strerror}; {remedy(error)}, or set {NCDEMO_RUNS} to a folder on a disk with room") from None
         raise
 
 

@@ -7,11 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from ncdemo.spec import TrainSpec
 from ncdemo.spec.result import EvalRecord
 from tests.full_disk import Disk, small_disk
 from tests.remedy import says_what_to_do
 from workloads.records import Records
 from workloads.room import NoRoom
+from workloads.run import open_run
+from workloads.stop import StopRequest
 
 
 @pytest.fixture
@@ -72,3 +75,51 @@ def test_room_that_comes_while_the_end_waits_loses_nothing(disk: Disk, monkeypat
     threading.Timer(0.3, disk.free).start()
     records.settle(30.0)
     assert steps(disk.path) == list(range(100))
+
+
+def record(step: int) -> EvalRecord:
+    return EvalRecord(step=step, end_s=1, loss=1, perplexity=2, token_accuracy=0.5, target_tokens=1, eval_time_s=1)
+
+
+def test_a_disk_that_is_read_only_for_a_while_holds_nobody_up_and_loses_nothing(disk: Disk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("workloads.metrics.lines.AGAIN_S", 0.0)
+    said: list[str] = []
+    records = Records(disk.path, said.append)
+    records.append("evals.jsonl", record(0))
+    disk.lock()
+    for step in range(1, 50):
+        records.append("evals.jsonl", record(step))
+    assert steps(disk.path) == [0]
+    disk.unlock()
+    records.append("evals.jsonl", record(50))
+    assert steps(disk.path) == list(range(51))
+    (outage,) = records.outages(0)
+    assert (outage.why, outage.held, outage.lost) == ("Read-only file system", 50, 0)
+    assert says_what_to_do(said[0])
+    assert "Read-only file system; make it writable again" in said[0]
+
+
+def test_what_a_disk_that_stays_read_only_loses_is_said(disk: Disk) -> None:
+    records = Records(disk.path, print)
+    records.append("evals.jsonl", record(0))
+    disk.lock()
+    records.append("evals.jsonl", record(1))
+    with pytest.raises(NoRoom, match=r"Read-only file system, so 1 records of evals.jsonl are lost; make it writable again and start"):
+        records.settle(0.0)
+    (outage,) = records.outages(0)
+    assert (outage.held, outage.lost, outage.end_s) == (1, 1, None)
+
+
+def test_an_error_that_no_waiting_mends_is_raised(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        Records(tmp_path / "gone", print).append("evals.jsonl", record(0))
+
+
+def test_a_run_that_begins_on_a_read_only_disk_says_so_in_one_line(disk: Disk) -> None:
+    disk.lock()
+    with (
+        pytest.raises(NoRoom, match=r"Read-only file system; make it writable again, or set NCDEMO_RUNS to") as refused,
+        open_run(disk.path / "run", TrainSpec(), stop=StopRequest()),
+    ):
+        pass
+    assert says_what_to_do(str(refused.value))

@@ -1,4 +1,4 @@
-"""Files of whole lines that outlive a full disk: what doesn't fit is held in memory, in order, and written when there is room.
+"""Files of whole lines that outlive a disk that is full or read-only: what it refuses is held in memory, in order, and written later.
 
     steps = Lines("steps.jsonl", log.warning); steps.write([b"{}\\n"]); steps.flush()
     steps.outages       # when there was no room, for how long, how many lines waited
@@ -14,6 +14,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from workloads.room import remedy
+
 MOST_BYTES = 64 << 20
 """Lines held for a full disk: 200,000 training steps. Later ones are lost and counted."""
 AGAIN_S = 1.0
@@ -28,6 +30,7 @@ class Outage:
 
     start_s: float
     why: str
+    remedy: str
     end_s: float | None = None
     """None: there is still none."""
     held: int = 0
@@ -147,9 +150,9 @@ class Lines:
     def _begin(self, error: OSError) -> None:
         self._again_s = time.perf_counter() + AGAIN_S
         if self._full is None:
-            self._full = Outage(time.perf_counter(), error.strerror or str(error), held=len(self._held))
-            self.outages.append(self._full)
-            self._say(f"{self._path}: {self._full.why}; free some space. Until then its lines are held in memory, and the work goes on")
+            full = self._full = Outage(time.perf_counter(), error.strerror or str(error), remedy(error), held=len(self._held))
+            self.outages.append(full)
+            self._say(f"{self._path}: {full.why}; {full.remedy}. Until then its lines are held in memory, and the work goes on")
 
     def _end(self, full: Outage) -> None:
         full.end_s = time.perf_counter()
