@@ -71,6 +71,8 @@ def write_cells(folder: Path, form: str, output: Path | None) -> None:
     """Write the table to a file, or to stdout."""
     found = rows(folder)
     columns = list(dict.fromkeys(key for row in found for key in row))
+    if output:
+        output.parent.mkdir(parents=True, exist_ok=True)
     if form == "parquet":
         _parquet(found, columns, output)
         return

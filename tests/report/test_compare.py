@@ -195,8 +195,8 @@ def test_cells_as_tables(run: Path, tmp_path: Path) -> None:
     table = list(csv.DictReader(io.StringIO((tmp_path / "cells.csv").read_text())))
     assert [float(row["output_tokens_per_s"]) for row in table] == [row["output_tokens_per_s"] for row in rows(run)]
     assert (table[0]["gates.precision"], table[0]["ttft_s"]) == ("bf16", ""), "not measured is empty"
-    write_cells(run, "json", tmp_path / "cells.json")
-    assert json.loads((tmp_path / "cells.json").read_text()) == rows(run)
+    write_cells(run, "json", tmp_path / "new" / "cells.json")
+    assert json.loads((tmp_path / "new" / "cells.json").read_text()) == rows(run)
     with pytest.raises(SpecError, match="--format parquet: needs a file; give -o FILE"):
         write_cells(run, "parquet", None)
 

@@ -43,6 +43,12 @@ def test_processes_start_together_and_keep_one_schedule(canned: Callable[..., st
     assert all(a.sent_ns >= a.scheduled_ns for a in answers)
 
 
+def test_a_short_load_is_not_charged_with_what_came_before_its_start(canned: Callable[..., str]) -> None:
+    """A process has one thread: of its window it can't have more CPU time than that took."""
+    plans = [plan(canned(), 8, closed(8)) for _ in range(3)]
+    assert min(run(one).report.busiest_cpu_share for one in plans) <= 1.05
+
+
 def test_a_closed_loop_never_has_more_in_flight(canned: Callable[..., str]) -> None:
     answers = run(plan(canned("--ttft-ms", "5", "--itl-ms", "1"), 60, closed(6), processes=2)).answers
     moves = sorted([(a.sent_ns, 1) for a in answers] + [(a.chunk_ns[-1], -1) for a in answers])

@@ -49,6 +49,8 @@ class Client:
         """When those were sent that timed out and after which no other has ended."""
         self._sign_ns, self.hung = 0, False
         self.exchanges: list[Exchange] = []
+        self.began_cpu_s = 0.0
+        """Of time.process_time, once all that comes before the start is done."""
         self._streams: dict[int, tuple[Callable[[int], bytes], Callable[[Any], None]]] = {}
 
     def run(self, start_ns: int) -> list[Exchange]:
@@ -57,6 +59,7 @@ class Client:
         gc.collect()
         gc.freeze()
         gc.disable()  # a collection would be a pause that looks like the server's
+        self.began_cpu_s = time.process_time()
         try:
             self._loop(start_ns)
         finally:

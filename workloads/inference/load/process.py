@@ -40,7 +40,7 @@ def main() -> None:
 
 def drive(client: Client, start_ns: int) -> tuple[list[Answer], Cost]:
     """Run a client from start_ns on and read what came; return answers and what that cost."""
-    ahead, cpu = client.pool.opened, time.process_time()
+    ahead = client.pool.opened
     exchanges = client.run(start_ns)
     end_ns, cpu_window = time.perf_counter_ns(), time.process_time()
     in_window = client.pool.opened - ahead
@@ -48,7 +48,7 @@ def drive(client: Client, start_ns: int) -> tuple[list[Answer], Cost]:
     gc.disable()  # what is made here lives to the end
     read = [answer(exchange) for exchange in exchanges]
     cost = Cost(
-        window_s=(end_ns - start_ns) / 1e9, cpu_window_s=cpu_window - cpu, cpu_parse_s=time.process_time() - cpu_window,
+        window_s=(end_ns - start_ns) / 1e9, cpu_window_s=cpu_window - client.began_cpu_s, cpu_parse_s=time.process_time() - cpu_window,
         events=sum(events for _, events in read), reads=sum(len(e.log) // 2 for e in exchanges),
         opened=client.pool.opened, opened_in_window=in_window, hung=client.hung,
     )  # fmt: skip
