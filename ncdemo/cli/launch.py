@@ -25,7 +25,7 @@ from ncdemo.spec.bench import BenchSpec
 from ncdemo.spec.job import NCDEMO_EXIT_FILE, STOP_S, workload_command, workload_env
 from ncdemo.spec.load import dump_spec
 from ncdemo.spec.paths import runs_dir
-from ncdemo.spec.run_folder import EXIT_FILE, note_process
+from ncdemo.spec.run_folder import EXIT_FILE, note_process, running_process
 from ncdemo.spec.train import TrainSpec
 
 
@@ -60,10 +60,15 @@ def new_run_folder(name: str) -> Path:
 
 
 def unfinished(folder: Path) -> Path:
-    """Return the folder of a run that can go on. Raise SpecError when it is finished."""
+    """Return the folder of a run that can go on. Raise SpecError when it is finished, or goes on already."""
     with suppress(OSError, ValueError, KeyError):
         if json.loads((folder / "result.json").read_text())["status"] == "finished":
             raise SpecError(f"--resume {folder}: this run is finished; leave --resume out to start another")
+    pid = None
+    with suppress(ValueError):  # on another machine, or nobody noted it: not known
+        pid = running_process(folder)
+    if pid is not None:
+        raise SpecError(f"--resume {folder}: this run goes on (process {pid}); wait for its end, or end it with: kill {pid}")
     return folder
 
 

@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from ncdemo.cli.launch import unfinished
 from ncdemo.report.show import number
-from ncdemo.spec import BenchSpec, dump_spec
+from ncdemo.spec import BenchSpec, SpecError, dump_spec
 from ncdemo.spec.ledger import LedgerEntry, read_ledger
 from ncdemo.spec.result import RunRecord
+from ncdemo.spec.run_folder import note_process
 
 SPEC = {
     "engines": ["echo"], "concurrency": [1, 4], "prompts": {"count": 6}, "sampling": {"max_new_tokens": 5}, "repeats": 40,
@@ -144,3 +146,17 @@ def test_a_dry_run_that_goes_on_counts_the_rest_alone(killed: Path, whole: Path)
         text=True,
     )
     assert (over.returncode, "this run is finished" in over.stderr) == (2, True)
+
+
+def test_a_run_that_goes_on_is_not_begun_a_second_time(tmp_path: Path) -> None:
+    folder = tmp_path / "r"
+    folder.mkdir()
+    (folder / "result.json").write_text('{"status": "running"}')
+    with subprocess.Popen(["sleep", "60"]) as process:
+        note_process(folder, process.pid)
+        with pytest.raises(
+            SpecError, match=rf"this run goes on \(process {process.pid}\); wait for its end, or end it with: kill {process.pid}"
+        ):
+            unfinished(folder)
+        process.kill()
+    assert unfinished(folder) == folder
