@@ -9,7 +9,7 @@ import pytest
 from ncdemo.spec.server_args import Effect, ServerArg, split
 from tests.inference.test_engine_args import COMMANDS, GOLDEN, SETTINGS, command
 from workloads.inference import frameworks
-from workloads.inference.frameworks.changes import names, server_args
+from workloads.inference.changes import names, server_args
 
 # Short names, which the goldens lack.
 SHORT = {"vllm": {"q"}}

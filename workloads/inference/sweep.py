@@ -19,10 +19,10 @@ from ncdemo.spec.result_bench import BenchResult, Cell, Gates, RequestRecord, Se
 from ncdemo.spec.sweep import PlannedCell, cells, requests, searches
 from workloads.data.models import load_tokenizer
 from workloads.inference.asked import Asked, asked, requests_of
+from workloads.inference.changes import server_args
 from workloads.inference.cost import priced, settle, with_energy
 from workloads.inference.frameworks import engine_version
 from workloads.inference.frameworks.base import Answer, ModelMissing
-from workloads.inference.frameworks.changes import server_args
 from workloads.inference.ledger import Ledger
 from workloads.inference.metrics import agreement, cell, exact_match, request_record, unmeasured
 from workloads.inference.prompts import PromptTooLong

@@ -5,6 +5,7 @@ import dataclasses
 import resource
 import socket
 import statistics
+import time
 from collections.abc import Callable
 
 import httpx
@@ -13,6 +14,9 @@ import pytest
 from tests.inference.load.plans import PARAMS, plan
 from workloads.inference.load import failures
 from workloads.inference.load.canned.faults import FAULTS
+from workloads.inference.load.client import Client
+from workloads.inference.load.connection import Connection
+from workloads.inference.load.parse import answer
 from workloads.inference.load.plan import Plan, Target, body, request
 from workloads.inference.load.run import run
 from workloads.inference.load.schedule import closed, constant
@@ -111,6 +115,26 @@ def test_a_server_that_dies_in_between(canned: Callable[..., str]) -> None:
     assert set(counts) <= {None, failures.CLOSED_EARLY, failures.TRUNCATED, failures.CONNECT_REFUSED}
     assert len(answers) == 40
     assert counts[failures.CONNECT_REFUSED] >= 25
+
+
+def test_a_server_that_dies_before_it_accepts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel has taken the connection, which is reset with the listener: somebody was there, so nothing was refused."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    target = Target(f"http://127.0.0.1:{listener.getsockname()[1]}", "m", "chat")
+    client = Client(target, (request(target, 0, body(target, PARAMS, prompt="a")),), None, 1)
+    take = client.pool.take
+
+    def take_and_die() -> Connection:
+        connection = take()
+        listener.close()
+        return connection
+
+    monkeypatch.setattr(client.pool, "take", take_and_die)
+    try:
+        exchanges = client.run(time.perf_counter_ns())
+    finally:
+        client.close()
+    assert [answer(exchange)[0].failure for exchange in exchanges] == [failures.CLOSED_EARLY]
 
 
 @pytest.mark.parametrize(("stall_s", "count"), [(1.0, 300), pytest.param(5.0, 1000, marks=pytest.mark.slow)])

@@ -11,7 +11,7 @@ import select
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from errno import ECONNREFUSED
+from errno import ECONNREFUSED, ECONNRESET
 from typing import Any
 
 from workloads.inference.load import failures
@@ -175,7 +175,8 @@ class Client:
         exchange, connecting = connection.exchange, not connection.ready
         self._drop(connection)
         if exchange is not None:
-            if connecting and error is not None:
+            # Reset while we connect: the kernel had taken the connection for a server that died before it accepted it.
+            if connecting and error is not None and (connection.tls or error.errno != ECONNRESET):
                 self._unconnected(exchange, error)
             exchange.closed = True
             self._count(time.perf_counter_ns())
