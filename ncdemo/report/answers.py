@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from ncdemo.report.fairness import AGREEMENT_FLOOR
-from ncdemo.report.intervals import shares_apart
 from ncdemo.report.side import Start
 from ncdemo.spec.agreement import AGREEMENT_TOKENS, same_start
 from ncdemo.spec.result_bench import Cell
+from ncdemo.spec.shares import apart
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ def quality(model: str, load: str, ours: Sequence[Cell], theirs: Sequence[Cell],
     if not a or not b or not counts:
         return None
     examples = min(counts) if distinct is None else min(*counts, distinct)
-    return Quality(model, load, fmean(a), fmean(b), *shares_apart(fmean(a), fmean(b), examples), examples)
+    return Quality(model, load, fmean(a), fmean(b), *apart(fmean(a), fmean(b), examples), examples)
 
 
 def unlike(agreed: Agreement, right: Quality | None) -> str | None:

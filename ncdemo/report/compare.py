@@ -37,6 +37,7 @@ FAIR = {
     "failed": 0,
     "equal_output_tokens": None,
     "token_agreement": None,
+    "exact_match_best": None,
     "client": None,
     "counted": None,
     "tokens_from_text": None,

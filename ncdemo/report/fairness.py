@@ -34,7 +34,9 @@ def flags(cell: Cell) -> list[str]:
         found.append("the server counted other prompt tokens than it was sent")
     found += _by_its_own_count(cell)
     if cell.token_agreement is not None and cell.token_agreement < AGREEMENT_FLOOR:
-        found.append(f"only {cell.token_agreement * 100:.1f} % of tokens agree with the first engine")
+        found.append(f"only {cell.token_agreement * 100:.1f} % of tokens agree with {_other(cell)}")
+    if cell.exact_match_best is not None and cell.exact_match is not None:
+        found.append(f"{cell.exact_match * 100:.1f} % of the answers are right, of another engine's {cell.exact_match_best * 100:.1f} %")
     if cell.client and cell.client.headroom is not None and cell.client.headroom < HEADROOM_FLOOR:
         found.append(
             f"the load generator itself was at {(1 - cell.client.headroom) * 100:.0f} % of what it can do: it may be what was measured; "
@@ -49,6 +51,12 @@ def flags(cell: Cell) -> list[str]:
     if cell.gates and cell.gates.prefix_cache == "on":
         found.append("a prefix cache was on and could not be emptied before the cell")
     return found
+
+
+def _other(cell: Cell) -> str:
+    if cell.agreement_with is None:
+        return "the first engine"
+    return f"{cell.agreement_with}{', the reference' if cell.agreement_by == 'reference' else ''}"
 
 
 def _by_its_own_count(cell: Cell) -> Iterator[str]:

@@ -1,8 +1,8 @@
-"""Intervals of confidence for what is compared: means of logarithms, paired or not, and the difference of two shares."""
+"""Intervals of confidence for what is compared: means of logarithms, paired or not. Those of shares: ncdemo/spec/shares.py."""
 
 import math
 from collections.abc import Sequence
-from statistics import NormalDist, fmean, variance
+from statistics import fmean, variance
 
 from ncdemo.report.fairness import CONFIDENCE
 
@@ -44,18 +44,3 @@ def student_t(freedom: float, confidence: float = CONFIDENCE) -> float:
         middle = (low + high) / 2
         low, high = (middle, high) if inside(middle) < confidence else (low, middle)
     return (low + high) / 2
-
-
-def shares_apart(a: float, b: float, examples: int) -> tuple[float, float]:
-    """Return the interval of a - b, two shares of `examples` each: Newcombe's, of Wilson's two (1998, method 10).
-
-    It takes the two as independent. Answers to the same prompts are not: they differ less by chance, so this is wide rather than narrow.
-    """
-    (low_a, high_a), (low_b, high_b) = _wilson(a, examples), _wilson(b, examples)
-    return a - b - math.hypot(a - low_a, high_b - b), a - b + math.hypot(high_a - a, b - low_b)
-
-
-def _wilson(share: float, n: int) -> tuple[float, float]:
-    z = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
-    middle, half = share + z * z / (2 * n), z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    return (middle - half) / (1 + z * z / n), (middle + half) / (1 + z * z / n)

@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from ncdemo.spec.agreement import judged
 from ncdemo.spec.base import SpecError
 from ncdemo.spec.bench import BenchSpec
 from ncdemo.spec.ledger import CELLS_FILE, read_ledger
@@ -51,8 +52,9 @@ def read_measured(folder: Path) -> Measured:
 
 
 def finished_cells(folder: Path) -> list[Cell]:
-    """Return the cells of the ledger. Raise SpecError when it can't be read."""
-    return [entry.cell for entry in read_ledger(folder / CELLS_FILE).entries]
+    """Return the cells of the ledger, judged as at a run's end. Raise SpecError when it can't be read."""
+    reference = _mapping(folder / "spec.yaml").get("reference")
+    return judged((entry.cell for entry in read_ledger(folder / CELLS_FILE).entries), reference if isinstance(reference, str) else None)
 
 
 def planned(folder: Path) -> int | None:

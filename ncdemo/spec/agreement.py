@@ -1,9 +1,13 @@
-"""How much of two answers to one prompt is the same: one definition, for engines of a run and for two runs.
+"""Who answered like whom, and who answered worse: one definition, for engines of a run and for two runs.
 
 same_start([1, 2, 3, 4], [1, 2, 9, 4])      # 0.5
+judged(cells, reference="vllm")             # cells with token_agreement and exact_match_best
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+
+from ncdemo.spec.result_bench import Cell
+from ncdemo.spec.shares import apart
 
 AGREEMENT_TOKENS = 32
 """Only so many of an answer's first tokens are judged. In bf16 two right engines part at some token for a rounding's sake, and nothing
@@ -16,3 +20,56 @@ def same_start(ours: Sequence[int | str], theirs: Sequence[int | str]) -> float:
     longest, shortest = max(len(a), len(b)), min(len(a), len(b))
     same = next((i for i in range(shortest) if a[i] != b[i]), shortest)
     return same / longest if longest else 1.0
+
+
+def judged(cells: Iterable[Cell], reference: str | None = None, distinct: int | None = None) -> list[Cell]:
+    """Return the cells with what only all of one model, load and repeat can say: agreement with the others, and who answered worse.
+
+    `reference`: the engine whose answers are right, where the spec names one. `distinct`: prompts of a cell that differ (None: all).
+    Cells of an older version keep what they have.
+    """
+    found = list(cells)
+    groups: dict[tuple[str, str, int], list[int]] = {}
+    for at, cell in enumerate(found):
+        groups.setdefault((cell.model, cell.load, cell.repeat), []).append(at)
+    for places in groups.values():
+        group = [found[at] for at in places]
+        for at, cell in zip(places, group, strict=True):
+            found[at] = cell.model_copy(update=_agreed(cell, group, reference) | {"exact_match_best": _better(cell, group, distinct)})
+    return found
+
+
+def _agreed(cell: Cell, group: Sequence[Cell], reference: str | None) -> dict[str, object]:
+    """Return the agreement with the reference or, without one, the highest that so many others reach as make a majority with this one.
+
+    With two engines each is judged by the other: nothing says which of them is wrong.
+    """
+    if cell.agreements is None:
+        return {}
+    pairs = [(share, other) for other in group if other is not cell and (share := _between(cell, other)) is not None]
+    if reference:
+        right = [pair for pair in pairs if pair[1].engine == reference and cell.engine != reference]
+        pairs = sorted(right, key=lambda pair: pair[1].variant != cell.variant)[:1]  # its own variant, else the first
+    else:
+        pairs = sorted(pairs, key=lambda pair: -pair[0])[: (len(pairs) + 1) // 2]
+    share, other = pairs[-1] if pairs else (None, None)
+    return {
+        "token_agreement": share,
+        "agreement_with": other.subject if other else None,
+        "agreement_by": None if other is None else "reference" if reference else "others",
+    }
+
+
+def _between(a: Cell, b: Cell) -> float | None:
+    """Return what was noted by the later one of two."""
+    return (b.agreements or {}).get(a.subject, (a.agreements or {}).get(b.subject))
+
+
+def _better(cell: Cell, group: Sequence[Cell], distinct: int | None) -> float | None:
+    """Return the best share of right answers of another, if this cell's is lower by more than noise."""
+    mine, examples = cell.exact_match, cell.exact_match_examples
+    others = [c.exact_match for c in group if c is not cell and c.exact_match is not None and c.exact_match_examples == examples]
+    if mine is None or not examples or not others:
+        return None
+    n = examples if distinct is None else min(examples, distinct)
+    return max(others) if apart(max(others), mine, n)[0] > 0 else None

@@ -69,6 +69,9 @@ class BenchSpec(Spec):
     """Measured one after the other."""
     engines: Annotated[tuple[Engine, ...], Field(min_length=1), AfterValidator(_distinct)] = ("transformers",)
     """Measured in turn, A B A B."""
+    reference: Engine | None = None
+    """The engine whose greedy answers are right: those that answer otherwise are flagged. null: nobody knows, so an engine is flagged
+    unless most of them, itself among them, answer like it; of two that differ, both."""
     url: NonEmpty | None = None
     """Engine openai: the endpoint, e.g. http://127.0.0.1:8000. It is used as it is, neither started nor stopped."""
     endpoint: Literal["completions", "chat"] = "completions"
@@ -205,6 +208,12 @@ class BenchSpec(Spec):
             raise ValueError("prefix_cache needs mode: server, as an engine of ours can't be emptied between cells; set it, or remove it")
         if len(self.tensor_parallel_sizes) > 1 and self.mode != "server":
             raise ValueError("tensor_parallel_sizes needs mode: server for more than one size; set it, or give one size")
+        return self
+
+    @model_validator(mode="after")
+    def _has_reference(self) -> Self:
+        if self.reference is not None and self.reference not in self.engines:
+            raise ValueError(f"reference: {self.reference} is not in engines; add it there, or name one of: {', '.join(self.engines)}")
         return self
 
     @model_validator(mode="after")

@@ -197,11 +197,22 @@ class Cell(Record):
     """What all requests together were to yield (None: not asked for exactly, or a run of an older version)."""
     equal_prompt_tokens: bool | None = None
     """Fairness: the server counted as many prompt tokens as it was sent, in every answer (None: it counted in none)."""
+    agreements: dict[str, float] | None = None
+    """Mean share of leading output tokens, of the first 32, equal to those of each subject whose cell of the same model, load and repeat
+    was measured before (None: the answers were sampled or have no token ids, the cell was not measured, or an older version)."""
     token_agreement: float | None = None
-    """Fairness: mean share of leading output tokens, of the first 32, equal to those of the first engine of the same model."""
+    """Fairness: that share with the spec's reference; without one the highest that so many other subjects reach as make a majority with
+    this one, so of two engines each has the other's. None: this is the reference, or there is nobody to compare with."""
+    agreement_with: str | None = None
+    """The subject with which that is (None also in results of an older version, where it is the first one)."""
+    agreement_by: Literal["reference", "others"] | None = None
+    """Whether the spec names it as the one that is right."""
     exact_match: float | None = None
     """Share of answers equal to their prompt's reference, outer white space aside; None where prompts have no reference."""
     exact_match_examples: int | None = None
+    exact_match_best: float | None = None
+    """Fairness: the highest exact_match of another subject of the same model, load and repeat, where this cell's is lower by more than
+    noise: Newcombe's interval at 95 %, of as many examples as there are distinct prompts (None: it is not)."""
     gates: Gates | None = None
     client: Client | None = None
     counted: EngineCounts | None = None

@@ -9,7 +9,8 @@ from ncdemo.spec.common import ModelRef
 from ncdemo.spec.sweep import PlannedCell, SubjectKey
 from ncdemo.spec.traffic import Load
 from workloads.inference.frameworks.base import Answer
-from workloads.inference.metrics import agreement, cell, distribution, itl_s, lag, meets, percentile, request_record, samples_needed, steady
+from workloads.inference.metrics import cell, distribution, itl_s, lag, meets, percentile, request_record, samples_needed, steady
+from workloads.inference.starts import agreement
 
 MS = 1_000_000
 PLAN = PlannedCell(SubjectKey("echo", ModelRef(name="m"), "fp32", 1, None), Load(kind="closed", concurrency=1), None, 0)
@@ -76,7 +77,7 @@ def test_a_cell_by_hand() -> None:
         record(answer(1, sent=150, chunks=(450, 500), tokens=(1, 3))),  # ttft 300 ms: a miss
         record(Answer(2, 0, 160 * MS, error="refused")),  # a failure is a miss
     ]
-    c = cell(records, PLAN, slo, expected_tokens=[4] * 3, agreement=None)
+    c = cell(records, PLAN, slo, expected_tokens=[4] * 3)
     assert (c.requests, c.failed) == (3, 1)
     assert c.window_s == pytest.approx(0.400)  # 100 to 500 ms
     assert c.output_tokens_per_s == pytest.approx(8 / 0.4)
@@ -91,7 +92,7 @@ def test_requests_that_failed_after_the_last_good_answer_are_in_the_window() -> 
     """A server that died after a second of ten made one good request in ten seconds, not one a second."""
     records = [record(answer(0, sent=0, chunks=(500, 1000), tokens=(1, 1)))]
     records += [record(Answer(i, i * 1000 * MS, i * 1000 * MS, error="refused")) for i in range(1, 11)]
-    c = cell(records, PLAN, Slo(tpot_s=1), expected_tokens=None, agreement=None)
+    c = cell(records, PLAN, Slo(tpot_s=1), expected_tokens=None)
     assert c.window_s == pytest.approx(10)
     assert c.goodput_rps == pytest.approx(0.1)
 
@@ -103,7 +104,7 @@ def test_an_objective_for_tpot_is_not_met_because_nobody_knows_it(gap_ms: int, g
     one.output_tokens, one.chunk_tokens_from, one.token_ids = 12, "unknown", []
     r = record(one)
     assert r.tpot_s is None
-    assert cell([r], PLAN, Slo(tpot_s=0.1), expected_tokens=None, agreement=None).slo_attainment == good
+    assert cell([r], PLAN, Slo(tpot_s=0.1), expected_tokens=None).slo_attainment == good
 
 
 @pytest.mark.parametrize(("load", "good"), [(Load(kind="closed", concurrency=1), True), (Load(kind="poisson", rate_rps=1.0), False)])
@@ -120,7 +121,7 @@ def test_the_steady_part_leaves_filling_and_draining_out() -> None:
     ]
     assert steady(records) == (pytest.approx(0.14), pytest.approx(2 / 0.14))  # from 200 to 340 ms, two tokens at 250
     assert steady(records[:2]) is None, "all was sent before an answer had ended"
-    c = cell(records, PLAN, Slo(), expected_tokens=None, agreement=None)
+    c = cell(records, PLAN, Slo(), expected_tokens=None)
     assert (c.steady_s, c.steady_output_tokens_per_s) == (pytest.approx(0.14), pytest.approx(2 / 0.14))
     assert (c.icl_s.count, c.icl_s.max) == (4, pytest.approx(0.1))
 
@@ -147,22 +148,19 @@ def test_how_far_answers_fall_behind_by_hand() -> None:
     assert lag(slow) == (pytest.approx(0.4), pytest.approx(2 * 8**0.5 / 5))
     assert lag([*slow, record(Answer(10, 0, 9000 * MS, error="refused"))]) == lag(slow), "a failure neither waits nor ends"
     assert lag(quick[:1]) is None
-    c = cell(slow, replace(PLAN, load=Load(kind="constant", rate_rps=1)), Slo(), expected_tokens=None, agreement=None)
+    c = cell(slow, replace(PLAN, load=Load(kind="constant", rate_rps=1)), Slo(), expected_tokens=None)
     assert (c.sends_s, c.lag, c.least_e2e_s) == (pytest.approx(9), pytest.approx(0.4), pytest.approx(1))
-    assert cell(slow, PLAN, Slo(), expected_tokens=None, agreement=None).lag is None, "a closed loop waits for its answers"
+    assert cell(slow, PLAN, Slo(), expected_tokens=None).lag is None, "a closed loop waits for its answers"
 
 
 def test_a_cell_in_which_all_failed_has_a_reason_and_no_numbers() -> None:
-    c = cell([record(Answer(0, 0, 0, error="out of memory"))], PLAN, Slo(), expected_tokens=[4], agreement=None)
+    c = cell([record(Answer(0, 0, 0, error="out of memory"))], PLAN, Slo(), expected_tokens=[4])
     assert (c.failed, c.error, c.window_s, c.output_tokens_per_s, c.slo_attainment) == (1, "out of memory", None, None, None)
 
 
 def test_agreement_is_the_share_of_equal_leading_tokens() -> None:
-    def ids(index: int, *tokens: int) -> Answer:
-        return Answer(index, 0, 0, token_ids=list(tokens))
-
-    reference = [ids(0, 1, 2, 3, 4), ids(1, 5, 6)]
+    reference = {0: [1, 2, 3, 4], 1: [5, 6]}
     assert agreement(reference, reference) == 1.0
-    assert agreement([ids(0, 1, 2, 9, 4), ids(1, 5, 6)], reference) == pytest.approx((0.5 + 1) / 2)
-    assert agreement([ids(0, 1, 2)], reference) == pytest.approx(0.5)
-    assert agreement([ids(7, 1)], reference) is None
+    assert agreement({0: [1, 2, 9, 4], 1: [5, 6]}, reference) == pytest.approx((0.5 + 1) / 2)
+    assert agreement({0: [1, 2]}, reference) == pytest.approx(0.5)
+    assert agreement({7: [1]}, reference) is None

@@ -20,7 +20,7 @@ from ncdemo.spec.bench import Prompts, Slo
 from ncdemo.spec.ledger import read_ledger
 from ncdemo.spec.result import RunRecord
 from ncdemo.spec.result_bench import Cell, RequestRecord, SearchResult
-from ncdemo.spec.sweep import PlannedCell, requests, searches
+from ncdemo.spec.sweep import PlannedCell, cells, requests, searches
 from ncdemo.spec.traffic import Load, Search
 from workloads.inference.asked import Asked
 from workloads.inference.frameworks.base import Answer
@@ -28,7 +28,7 @@ from workloads.inference.ledger import Ledger
 from workloads.inference.metrics import cell, request_record, wilson_low
 from workloads.inference.search import Hunt, Verdict, judge, pursue
 from workloads.inference.served import when
-from workloads.inference.sweep import Sweep
+from workloads.inference.starts import Starts
 from workloads.run import Run
 
 GOOD, BAD = Verdict(True), Verdict(False, "70.0 % of the requests met the objectives")
@@ -74,7 +74,7 @@ def served(capacity_rps: float, batch: int, rate_rps: float, count: int) -> Cell
             index, sent = waiting.popleft()
             active.append((index, sent, given))
             firsts.append((index, given))
-    return cell(records, plan, Slo(), expected_tokens=None, agreement=None)
+    return cell(records, plan, Slo(), expected_tokens=None)
 
 
 SPEC = json.dumps({"mode": "server", "engines": ["echo"], "search": {}, "prompts": {"count": 268}})
@@ -267,7 +267,7 @@ def test_a_search_that_is_killed_and_killed_again_measures_no_rate_twice(tmp_pat
     assert told[-1]["done"] == len(entries)
 
 
-def test_a_resumed_search_compares_answers_with_those_of_the_first_engine(tmp_path: Path) -> None:
+def test_a_resumed_search_compares_answers_with_those_before(tmp_path: Path) -> None:
     spec = BenchSpec.model_validate_json(json.dumps({**json.loads(SPEC), "precision": ["fp32", "bf16"]}))
     first, second = searches(spec)
     run = Run(tmp_path / "run", spec)
@@ -277,9 +277,11 @@ def test_a_resumed_search_compares_answers_with_those_of_the_first_engine(tmp_pa
     records = [request_record(answer, first, prompt_tokens=1, zero_ns=0, text=None)]
     ledger.commit(first.key, measured(**about, searched=True), records, 1.0)
     ledger.close()
-    resumed = Sweep(spec, run, Ledger(run.folder, spec.spec_hash()))
-    (reference,) = resumed._reference(second, [Answer(0, 0, 0, [1], [3], [7, 1, 2])])
-    assert reference.token_ids == [7, 8, 9]
+    again = Answer(0, 0, 0, [1], [3], [7, 1, 2])
+    found = Starts(cells(spec), Ledger(run.folder, spec.spec_hash())).agreements(
+        second, [request_record(again, second, prompt_tokens=1, zero_ns=0, text=None)]
+    )
+    assert found == {"echo fp32": pytest.approx(1 / 3)}
 
 
 def test_the_least_requests_are_what_wilsons_bound_needs() -> None:

@@ -38,17 +38,17 @@ def test_two_chunks_of_four_words_are_not_two_tokens() -> None:
 
 
 def test_a_cell_of_such_answers_has_no_invented_rate_and_is_flagged() -> None:
-    c = cell([untold(8), untold(8, 1)], PLAN, Slo(), expected_tokens=[8, 8], agreement=None)
+    c = cell([untold(8), untold(8, 1)], PLAN, Slo(), expected_tokens=[8, 8])
     assert (c.output_tokens, c.tokens_from_text, c.tpot_s, c.itl_s) == (16, 2, None, None)
     assert c.equal_output_tokens is None, "a count of the text can't prove it"
     assert "the server told no token counts for 2 answers: their tokens were counted from the text" in flags(c)
-    uncounted = cell([untold(8), untold(None, 1)], PLAN, Slo(), expected_tokens=None, agreement=None)
+    uncounted = cell([untold(8), untold(None, 1)], PLAN, Slo(), expected_tokens=None)
     assert (uncounted.output_tokens, uncounted.output_tokens_per_s, uncounted.requests_per_s) == (None, None, pytest.approx(2 / 0.06))
 
 
 @pytest.mark.parametrize(("told", "equal"), [({"output_tokens": 8, "chunk_tokens_from": "unknown"}, None), ({"error": "closed"}, False)])
 def test_an_answer_that_was_counted_or_failed_still_decides_whether_lengths_are_equal(told: dict, equal: bool | None) -> None:
-    assert cell([untold(8), untold(None, 1, **told)], PLAN, Slo(), expected_tokens=[8, 8], agreement=None).equal_output_tokens is equal
+    assert cell([untold(8), untold(None, 1, **told)], PLAN, Slo(), expected_tokens=[8, 8]).equal_output_tokens is equal
 
 
 @pytest.fixture

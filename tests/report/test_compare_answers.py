@@ -7,11 +7,11 @@ import pytest
 
 from ncdemo.report.answers import Agreement, agreement, quality, unlike
 from ncdemo.report.compare import Difference, Missing, Refused, Side, compare, read_side, table
-from ncdemo.report.intervals import shares_apart
 from ncdemo.report.pairs import compare as pairs
 from ncdemo.spec.agreement import AGREEMENT_TOKENS, same_start
 from ncdemo.spec.result import RunRecord
 from ncdemo.spec.result_bench import BenchResult, Cell, Gates, RequestRecord, SearchResult
+from ncdemo.spec.shares import apart
 
 GATES = Gates(
     prompt_hash="h", asked_tokens="64 exactly", temperature=0.0, precision="bf16", max_model_len=2048, memory_fraction=0.4,
@@ -100,8 +100,8 @@ def test_what_can_not_be_known_is_said(gates: Gates, theirs: dict, why: str) -> 
 
 def test_an_interval_of_two_shares_is_the_papers() -> None:
     """Newcombe 1998, table II, method 10: 9/10 - 3/10 is given as 0.1705 to 0.8090."""
-    assert shares_apart(0.9, 0.3, 10) == pytest.approx((0.1705, 0.8090), abs=1e-4)
-    assert shares_apart(1.0, 1.0, 10)[0] < 0 < shares_apart(1.0, 1.0, 10)[1]
+    assert apart(0.9, 0.3, 10) == pytest.approx((0.1705, 0.8090), abs=1e-4)
+    assert apart(1.0, 1.0, 10)[0] < 0 < apart(1.0, 1.0, 10)[1]
 
 
 def test_a_side_that_is_right_less_often_is_refused() -> None:

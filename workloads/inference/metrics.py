@@ -3,11 +3,10 @@
 import math
 from collections.abc import Sequence
 from itertools import pairwise
-from statistics import NormalDist
 
-from ncdemo.spec.agreement import same_start
 from ncdemo.spec.bench import Slo
 from ncdemo.spec.result_bench import Cell, Distribution, RequestRecord, TokensFrom
+from ncdemo.spec.shares import wilson
 from ncdemo.spec.sweep import PlannedCell
 from workloads.inference.frameworks.base import Answer
 
@@ -134,9 +133,7 @@ def wilson_low(good: int, sent: int, confidence: float = 0.95) -> float:
     """Return Wilson's lower bound of a share, one-sided: the share is at least this with the given confidence."""
     if sent == 0:
         return 0.0
-    z, share = NormalDist().inv_cdf(confidence), good / sent
-    middle, half = share + z * z / (2 * sent), z * math.sqrt(share * (1 - share) / sent + z * z / (4 * sent * sent))
-    return max(0.0, (middle - half) / (1 + z * z / sent))
+    return max(0.0, wilson(good / sent, sent, 2 * confidence - 1)[0])  # its lower end at two-sided 2c - 1 is the bound at one-sided c
 
 
 def attained_low(measured: Cell, confidence: float) -> float | None:
@@ -168,9 +165,7 @@ def unmeasured(plan: PlannedCell, requests: int, failure: str, error: str) -> Ce
     )  # fmt: skip
 
 
-def cell(
-    records: Sequence[RequestRecord], plan: PlannedCell, slo: Slo, *, expected_tokens: Sequence[int] | None, agreement: float | None
-) -> Cell:
+def cell(records: Sequence[RequestRecord], plan: PlannedCell, slo: Slo, *, expected_tokens: Sequence[int] | None) -> Cell:
     """Sum up the requests of one cell (at least one record). expected_tokens: what request i must yield, None when free."""
     done = [r for r in records if r.ok]
     if not done:
@@ -208,7 +203,6 @@ def cell(
             "equal_output_tokens": None if expected_tokens is None else _equal_outputs(records, expected_tokens),
             "asked_output_tokens": None if expected_tokens is None else sum(expected_tokens[r.index] for r in records),
             "equal_prompt_tokens": _equal_prompts(done),
-            "token_agreement": agreement,
         }
     )
 
@@ -222,18 +216,6 @@ def _equal_outputs(records: Sequence[RequestRecord], expected: Sequence[int]) ->
 def _equal_prompts(done: Sequence[RequestRecord]) -> bool | None:
     counted = [r for r in done if r.server_prompt_tokens is not None]
     return all(r.server_prompt_tokens == r.prompt_tokens for r in counted) if counted else None
-
-
-def agreement(ours: Sequence[Answer], reference: Sequence[Answer]) -> float | None:
-    """Return the mean share of leading tokens, of the first 32, that two engines' answers to the same prompts have in common, 0 to 1."""
-    wanted = {a.index: a.token_ids for a in reference if a.error is None}
-    shares = []
-    for answer in ours:
-        other = wanted.get(answer.index)
-        if other is None or answer.error is not None:
-            continue
-        shares.append(same_start(answer.token_ids, other))
-    return sum(shares) / len(shares) if shares else None
 
 
 def exact_match(records: Sequence[RequestRecord], references: Sequence[str | None]) -> tuple[float | None, int | None]:

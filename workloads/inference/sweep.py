@@ -10,6 +10,7 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
+from ncdemo.spec.agreement import judged
 from ncdemo.spec.base import SpecError
 from ncdemo.spec.bench import BenchSpec
 from ncdemo.spec.common import ModelRef
@@ -24,19 +25,18 @@ from workloads.inference.cost import priced, settle, with_energy
 from workloads.inference.frameworks import engine_version
 from workloads.inference.frameworks.base import Answer, ModelMissing
 from workloads.inference.ledger import Ledger
-from workloads.inference.metrics import agreement, cell, exact_match, request_record, unmeasured
+from workloads.inference.metrics import cell, exact_match, request_record, unmeasured
 from workloads.inference.prompts import PromptTooLong
 from workloads.inference.search import pursue
 from workloads.inference.servers.command import served_versions
 from workloads.inference.stage import Stage, precision
+from workloads.inference.starts import Starts
 from workloads.inference.subject import Failed
 from workloads.room import NoRoom
 from workloads.run import Run, progress
 
 log = logging.getLogger("ncdemo.bench")
 USERS_MISTAKES = ("model_missing", "engine_missing", "prompt_too_long")
-Ids = dict[int, Sequence[int]]
-"""Request index -> output token ids."""
 
 
 class Sweep:
@@ -52,7 +52,7 @@ class Sweep:
         self._found: dict[str, SearchResult] = {}
         self._asked: dict[tuple[Any, ...], Asked | Failed] = {}
         self._tokenizers: dict[ModelRef, Any] = {}
-        self._references: dict[tuple[str, str, int], tuple[str, Ids]] = self._earlier_references()
+        self._starts = Starts(self._plan, ledger)
 
     def measure(self) -> None:
         """Measure what the ledger lacks. Raise when not one cell could be measured."""
@@ -105,7 +105,6 @@ class Sweep:
         if isinstance(answers, Failed):
             # What came before it failed is kept; no figure of the cell is made of it.
             records = self._records(plan, what, list(answers.answers)) if isinstance(what, Asked) else []
-            self._reference(plan, list(answers.answers))  # as a resumed sweep finds them in the ledger
             count = requests_of(self._spec, plan)
             measured = unmeasured(plan, count, answers.kind, answers.reason)
             measured = measured.model_copy(update={"failed": measured.requests - sum(r.ok for r in records)})
@@ -157,11 +156,9 @@ class Sweep:
         ]  # fmt: skip
 
     def _sum(self, stage: Stage, plan: PlannedCell, what: Asked, answers: list[Answer], records: list[RequestRecord]) -> Cell:
-        """Sum up a cell and add what only the sweep knows: agreement with the first engine, right answers, the gates."""
+        """Sum up a cell and add what only the sweep knows: agreement with others, right answers, the gates."""
         spec, s = self._spec, self._spec.sampling
-        # Sampled texts differ by design; only greedy ones can be compared.
-        agreed = agreement(answers, self._reference(plan, answers)) if s.temperature == 0 else None
-        summed = cell(records, plan, spec.slo, expected_tokens=what.output_tokens if s.ignore_eos else None, agreement=agreed)
+        summed = cell(records, plan, spec.slo, expected_tokens=what.output_tokens if s.ignore_eos else None)
         share, examples = self._matched(plan, records, what.references)
         gates = Gates(
             prompt_hash=what.hash, asked_tokens=f"{what.shown_tokens} {'exactly' if s.ignore_eos else 'at most'}", temperature=s.temperature,
@@ -173,7 +170,9 @@ class Sweep:
         )  # fmt: skip
         did: dict[str, Any] = {"client": stage.client(plan.subject), "counted": stage.counted(plan.subject)}
         did["server_args"] = server_args(plan.subject.engine, spec.args_of(plan.subject.engine))
-        more = {"exact_match": share, "exact_match_examples": examples, "gates": gates, **did}
+        # Sampled texts differ by design; only greedy ones can be compared.
+        alike = self._starts.agreements(plan, records) if s.temperature == 0 and not summed.error else None
+        more = {"exact_match": share, "exact_match_examples": examples, "gates": gates, "agreements": alike, **did}
         return priced(summed.model_copy(update=more), spec.prices)
 
     def _matched(
@@ -196,27 +195,6 @@ class Sweep:
             for r in records
         ]
 
-    def _reference(self, plan: PlannedCell, answers: list[Answer]) -> list[Answer]:
-        """Return the answers of the first engine that had any to the same model, setting and repeat."""
-        key = (plan.subject.model.shown, plan.setting, plan.repeat)
-        mine: Ids = {a.index: a.token_ids for a in answers if a.error is None and a.token_ids}
-        _, ids = self._references.setdefault(key, (plan.subject.shown, mine)) if mine else self._references.get(key, ("", mine))
-        return [Answer(index, 0, 0, token_ids=list(tokens)) for index, tokens in ids.items()]
-
-    def _earlier_references(self) -> dict[tuple[str, str, int], tuple[str, Ids]]:
-        """Return the same of the cells that the ledger has, so that a resumed sweep compares with the same answers."""
-        found: dict[tuple[str, str, int], tuple[str, Ids]] = {}
-        unfinished = {(p.subject.model.shown, p.setting, p.repeat) for p in self._plan if p.key not in self._ledger.done}
-        # Another subject's search may come to the same rate.
-        unfinished |= {(c.model, c.setting or "", c.repeat) for c in self._ledger.done.values() if c.searched}
-        for r in self._ledger.requests() if unfinished else ():
-            key = (r.model, r.setting or "", r.repeat)
-            if key in unfinished and r.ok and r.token_ids:
-                who, ids = found.setdefault(key, (" ".join(filter(None, (r.engine, r.model, r.variant))), {}))
-                if who == " ".join(filter(None, (r.engine, r.model, r.variant))):
-                    ids[r.index] = r.token_ids
-        return found
-
     def _meter(self) -> Meter:
         samples, hz = self._run.folder / "samples.jsonl", self._spec.telemetry.sample_hz
         if hz:
@@ -227,12 +205,14 @@ class Sweep:
         """Sum up what is measured so far, so that an interrupted benchmark keeps its cells."""
         said = served_versions(self._run.folder)
         first = next((what.first(self._spec.prompts.count) for what in self._asked.values() if isinstance(what, Asked)), None)
+        rows = first.rows if first else None
+        done = [with_energy(entry.cell, meter) if meter else entry.cell for entry in self._ledger.entries]
         return BenchResult(
-            cells=[with_energy(entry.cell, meter) if meter else entry.cell for entry in self._ledger.entries],
+            cells=judged(done, self._spec.reference, rows.used if rows else None),
             searches=list(self._found.values()),
             prompt_tokens=sum(len(p.token_ids) for p in first.prompts) if first else 0,
             prompt_hash=first.hash if first else "",
-            prompt_rows=first.rows if first else None,
+            prompt_rows=rows,
             engine_versions={e: said.get(e) or engine_version(e) or "not installed" for e in self._spec.engines},
             server_args={engine: list(words) for engine, words in self._spec.server_args.items()},
             load_time_s=dict(stage.load_time_s),
