@@ -46,6 +46,9 @@ class RequestRecord(Record):
     """Tokens in each of those chunks; None where the server counts them otherwise or not at all."""
     chunk_tokens_from: Literal["engine", "token_ids", "usage", "one_each", "unknown"] | None = None
     """How they are known; `unknown`: the server's count is not that of its chunks; `one_each`: it told none. None: an older version."""
+    first_chunk_tokens: int | None = None
+    """Tokens in the first chunk, of tpot_s; where chunk_tokens is None the model's own tokenizer's count of its text (None: neither told,
+    or an older version)."""
     token_ids: list[int] | None = None
     """Output token ids, where the engine tells them."""
     text: str | None = None

@@ -97,12 +97,31 @@ def test_requests_that_failed_after_the_last_good_answer_are_in_the_window() -> 
     assert c.goodput_rps == pytest.approx(0.1)
 
 
+def untold(first_tokens: int | None, gap_ms: int, chunks: int = 4):
+    """A usage of 12 tokens in few chunks, from a server that doesn't tell how many tokens each of them has."""
+    one = answer(sent=0, chunks=tuple(100 + i * gap_ms for i in range(chunks)), tokens=(1,) * chunks)
+    one.output_tokens, one.chunk_tokens_from, one.token_ids = 12, "unknown", []
+    return request_record(one, PLAN, prompt_tokens=5, zero_ns=0, text=None, first_tokens=first_tokens)
+
+
+@pytest.mark.parametrize(("first_tokens", "tpot_s"), [(1, 0.9 / 11), (3, 0.9 / 9), (12, None)])
+def test_chunks_of_several_tokens_have_the_tpot_of_their_tokens(first_tokens: int, tpot_s: float | None) -> None:
+    r = untold(first_tokens, gap_ms=300)
+    assert (r.first_chunk_tokens, r.tpot_s, itl_s(r)) == (first_tokens, tpot_s and pytest.approx(tpot_s), [])
+    assert cell([r], PLAN, Slo(tpot_s=0.11), expected_tokens=None).slo_attainment == (tpot_s is not None)
+
+
+def test_an_answer_in_one_chunk_has_no_time_per_token() -> None:
+    r = untold(None, gap_ms=0, chunks=1)
+    assert (r.first_chunk_tokens, r.tpot_s) == (12, None)
+    assert cell([r], PLAN, Slo(ttft_s=0.2), expected_tokens=None).slo_attainment == 1, "its first token says all of it"
+    assert cell([r], PLAN, Slo(ttft_s=0.05), expected_tokens=None).slo_attainment == 0
+
+
 @pytest.mark.parametrize(("gap_ms", "good"), [(90, 1), (110, 0)])
 def test_an_objective_for_tpot_is_not_met_because_nobody_knows_it(gap_ms: int, good: int) -> None:
-    """A usage of 12 tokens in 4 chunks: TPOT can't be known, but it is no more than the gap of chunks of one token each."""
-    one = answer(sent=0, chunks=(100, 100 + gap_ms, 100 + 2 * gap_ms, 100 + 3 * gap_ms), tokens=(1, 1, 1, 1))
-    one.output_tokens, one.chunk_tokens_from, one.token_ids = 12, "unknown", []
-    r = record(one)
+    """Without the first chunk's tokens TPOT can't be known, but it is no more than the gap of chunks of one token each."""
+    r = untold(None, gap_ms)
     assert r.tpot_s is None
     assert cell([r], PLAN, Slo(tpot_s=0.1), expected_tokens=None).slo_attainment == good
 

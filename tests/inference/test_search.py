@@ -235,10 +235,10 @@ def test_a_search_that_is_killed_and_killed_again_measures_no_rate_twice(tmp_pat
     (folder / "spec.yaml").write_text(dump_spec(spec))
     ledger, command = folder / "cells.jsonl", [sys.executable, "-m", "workloads.inference.bench", "--run", str(folder)]
     recorded: list[str] = []
-    for cells in (2, spec.search.max_runs + 1):
+    for least in (2, spec.search.max_runs + 1):
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         until = time.monotonic() + 200
-        while not ledger.exists() or ledger.read_bytes().count(b"\n") < 1 + cells:
+        while not ledger.exists() or ledger.read_bytes().count(b"\n") < 1 + least:
             assert process.poll() is None
             assert time.monotonic() < until
             time.sleep(0.02)

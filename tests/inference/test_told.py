@@ -65,7 +65,11 @@ def test_an_endpoint_that_counts_nothing_has_its_text_counted_and_no_end_is_know
     sampling = {"max_new_tokens": 3, "ignore_eos": True}
     done = swept(engines=["openai"], url=endpoint("--fault", "no_usage=1"), concurrency=[4], prompts=right_answer, sampling=sampling)
     (c,) = done.cells
-    assert (c.failed, c.tokens_from_text, c.tpot_s, c.equal_output_tokens) == (0, 12, None, None), done.said
+    assert (c.failed, c.tokens_from_text, c.itl_s, c.equal_output_tokens) == (0, 12, None, None), done.said
+    assert c.tpot_s.count == 12
+    r = done.requests[0]
+    assert 0 < r.first_chunk_tokens < r.output_tokens, "of its text too"
+    assert r.tpot_s == pytest.approx((r.chunk_s[-1] - r.chunk_s[0]) / (r.output_tokens - r.first_chunk_tokens))
     assert {(r.text, r.output_tokens_from, r.chunk_tokens_from, r.finish_reason, r.http_status) for r in done.requests} == {
         (" the of one", "text", "one_each", "length", 200)
     }

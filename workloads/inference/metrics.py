@@ -15,11 +15,19 @@ PER_REQUEST = ("ttft_s", "ttft_from_schedule_s", "e2e_s", "tpot_s")
 
 
 def request_record(
-    answer: Answer, plan: PlannedCell, *, prompt_tokens: int, zero_ns: int, text: str | None, text_tokens: int | None = None
+    answer: Answer,
+    plan: PlannedCell,
+    *,
+    prompt_tokens: int,
+    zero_ns: int,
+    text: str | None,
+    text_tokens: int | None = None,
+    first_tokens: int | None = None,
 ) -> RequestRecord:
     """Return one request's record: s scheduled, t0 sent, t1 and tk first and last chunk, N tokens, n1 in the first chunk.
 
-    `text_tokens`: the model's own tokenizer's count of the text, used where the server told none.
+    `text_tokens`: the model's own tokenizer's count of the text, used where the server told none; `first_tokens` that of the first of
+    several chunks, where the server told none of each.
     """
 
     def seconds(ns: int) -> float:
@@ -40,14 +48,17 @@ def request_record(
     )  # fmt: skip
     if not ok:
         return base
-    first, last, n1 = answer.chunk_ns[0], answer.chunk_ns[-1], answer.chunk_tokens[0]
+    first, last = answer.chunk_ns[0], answer.chunk_ns[-1]
+    # A single chunk holds all there is.
+    n1 = answer.chunk_tokens[0] if known else n if len(answer.chunk_ns) == 1 else first_tokens
     e2e = (last - answer.sent_ns) / 1e9
     return base.model_copy(
         update={
             "ttft_s": (first - answer.sent_ns) / 1e9,
             "ttft_from_schedule_s": (first - answer.scheduled_ns) / 1e9,
             "e2e_s": e2e,
-            "tpot_s": (last - first) / 1e9 / (n - n1) if n is not None and n > n1 and known else None,
+            "first_chunk_tokens": n1,
+            "tpot_s": (last - first) / 1e9 / (n - n1) if n is not None and n1 is not None and n > n1 else None,
             "normalized_latency_s": e2e / n if n else None,
         }
     )
@@ -146,7 +157,7 @@ def meets(record: RequestRecord, slo: Slo) -> bool:
     """Say whether a request surely met every objective; a failure did not.
 
     In an open loop the first token is due since the request was: who waits for a late client or in a queue before it waits too.
-    Where it isn't known how many tokens each chunk had, each after the first had one at least, so TPOT is at most their mean gap.
+    Where it isn't known how many tokens the first chunk had, each after it had one at least, so TPOT is at most their mean gap.
     """
     tpot_s = record.tpot_s
     if tpot_s is None and record.chunk_tokens is None and len(record.chunk_s) > 1:

@@ -148,10 +148,15 @@ class Sweep:
 
     def _records(self, plan: PlannedCell, what: Asked, answers: list[Answer]) -> list[RequestRecord]:
         tokenizer = self._tokenizers[plan.subject.model]
+
+        def count(text: str | None) -> int | None:
+            return len(tokenizer.encode(text, add_special_tokens=False)) if text else None
+
         return [
             request_record(answer, plan, zero_ns=self._run.zero_ns, prompt_tokens=len(what.prompts[answer.index].token_ids),
                            text=answer.text if answer.text is not None else tokenizer.decode(answer.token_ids),
-                           text_tokens=_text_tokens(answer, tokenizer))
+                           text_tokens=count(answer.text) if answer.chunk_tokens_from == "one_each" else None,
+                           first_tokens=count(answer.first_text))
             for answer in sorted(answers, key=lambda a: a.index)
         ]  # fmt: skip
 
@@ -237,10 +242,3 @@ class Sweep:
         runs = self._spec.search.max_runs if self._spec.search else 0
         ended = (self._found.get(first.key) for first in searches(self._spec))
         return len(self._plan) + sum(found.runs if found else runs for found in ended)
-
-
-def _text_tokens(answer: Answer, tokenizer: Any) -> int | None:
-    """Return the tokenizer's count of an answer for which the server told none; None where it isn't needed."""
-    if answer.chunk_tokens_from != "one_each" or not answer.text:
-        return None
-    return len(tokenizer.encode(answer.text, add_special_tokens=False))

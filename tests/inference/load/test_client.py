@@ -39,6 +39,8 @@ def test_every_fault_has_its_name(canned: Callable[..., str], endpoint: str) -> 
     assert (answers[None].chunk_tokens, answers[None].chunk_tokens_from, answers[None].output_tokens) == ([1] * 8, "usage", 8)
     assert (answers["multi_token"].chunk_tokens_from, answers["multi_token"].output_tokens) == ("unknown", 8)
     assert (answers["no_usage"].chunk_tokens_from, answers["no_usage"].output_tokens) == ("one_each", None)
+    first = {kind: answers[kind].first_text for kind in (None, "multi_token", "no_usage")}
+    assert first == {None: None, "multi_token": " the of one day", "no_usage": " the"}, "kept where its tokens must be counted from it"
     assert answers["empty_first"].text == answers[None].text == answers["multi_token"].text == " the of one day in this old house"
     assert len(answers["empty_first"].chunk_ns) == 8
 

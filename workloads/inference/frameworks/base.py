@@ -88,6 +88,8 @@ class Answer:
     """How chunk_tokens is known: from the engine, from token ids or a running usage in each chunk, from a final usage that equals
     the number of chunks; `one_each` when the server counts nothing, `unknown` when its count is another: then each is 1, and
     gaps between tokens can't be known."""
+    first_text: str | None = None
+    """What the first of several chunks says, where nobody told how many tokens it has."""
     finish_reason: str | None = None
     http_status: int | None = None
 

@@ -45,6 +45,8 @@ def _read_all(exchange: Exchange) -> tuple[Answer, int]:
     if exchange.failure is not None:  # what our own client saw comes first: a time-out explains a missing end
         _fail(result, exchange.failure, exchange.detail + (f"; {result.error}" if result.http_status not in (None, 200) else ""))
     _take(tally, result)
+    if head and result.chunk_tokens_from in ("one_each", "unknown") and len(result.chunk_ns) > 1:
+        result.first_text = _first_text(raw, head)
     return result, tally.events
 
 
@@ -58,6 +60,16 @@ def _read(raw: bytes, head: Head, exchange: Exchange, tally: Tally, result: Answ
         _fail(result, failures.MALFORMED, f"event {tally.events + 1} of the stream: {error}")
         return
     _judge(tally, exchange, result)
+
+
+def _first_text(raw: bytes, head: Head) -> str | None:
+    """Return what the first chunk with a text says: its tokens must be counted from it."""
+    tally = Tally()
+    for event in _events(raw, head)[1]:
+        tally.take(parsed(event), 0)
+        if text := "".join(tally.texts):
+            return _clean(text)
+    return None
 
 
 def _judge(tally: Tally, exchange: Exchange, result: Answer) -> None:
