@@ -53,7 +53,7 @@ def compare(a: str, b: str, as_json: bool) -> None:
     if as_json:
         rows = [
             {"kind": type(one).__name__.lower(), **asdict(one)} | ({"verdict": one.verdict} if isinstance(one, report.Difference) else {})
-            for one in (*report.unfinished(one_side, other), *report.arguments(one_side, other), *found)
+            for one in (*report.heading(one_side, other), *found)
         ]
         click.echo(json.dumps(rows, indent=1, default=lambda record: record.model_dump()))
     else:

@@ -24,8 +24,8 @@ from ncdemo.spec.base import SpecError
 from ncdemo.spec.result_bench import Cell, SearchResult
 
 __all__ = [
-    "Agreement", "Arguments", "Difference", "Missing", "Quality", "Refused", "Side",
-    "Unfinished", "arguments", "compare", "read_side", "table", "unfinished",
+    "Agreement", "Arguments", "Difference", "Missing", "Quality", "Refused", "SameEndpoint", "Side",
+    "Unfinished", "arguments", "compare", "heading", "read_side", "table", "unfinished",
 ]  # fmt: skip
 
 HIGHER = ("output_tokens_per_s", "steady_output_tokens_per_s", "requests_per_s", "goodput_rps")
@@ -108,6 +108,24 @@ class Unfinished:
         return f"{self.side}: its run is unfinished, it has {so_far(self.finished, self.planned)}; these are compared."
 
 
+@dataclass(frozen=True)
+class SameEndpoint:
+    """Two runs that asked one endpoint of others the same prompts."""
+
+    url: str
+
+    @property
+    def shown(self) -> str:
+        return f"Both asked {self.url} the same prompts: unless it was started anew in between, the later may have found them in its prefix cache."
+
+
+def heading(a: Side, b: Side) -> list[Unfinished | Arguments | SameEndpoint]:
+    """Return what is to be known before any figure is read."""
+    twice = a.run != b.run and a.url is not None and a.url == b.url
+    untold = any(c.gates and c.gates.prefix_cache == "distinct prompts" for c in (*a.cells, *b.cells))
+    return [*unfinished(a, b), *arguments(a, b), *([SameEndpoint(a.url)] if twice and a.url and untold else [])]
+
+
 def arguments(a: Side, b: Side) -> list[Arguments]:
     """Return what only one side's server was given."""
     return given(a.server_args, b.server_args)
@@ -148,8 +166,7 @@ def compare(a: Side, b: Side) -> list[Found]:
 def table(a: Side, b: Side, found: Sequence[Found]) -> str:
     """Return the comparison as text."""
     lines = [f"a = {a.run} {a.subject}, b = {b.run} {b.subject}"]
-    lines += [one.shown for one in unfinished(a, b)]
-    lines += [one.shown for one in arguments(a, b)]
+    lines += [one.shown for one in heading(a, b)]
     if a.run != b.run:
         lines.append("Two runs, so their repeats were not interleaved: drift of the machine is not ruled out.")
     lines += [

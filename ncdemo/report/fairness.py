@@ -11,6 +11,8 @@ AGREEMENT_FLOOR = 0.9
 """Below this share of equal leading tokens two engines did not do the same work. A judgement: bf16 alone moves a few tokens."""
 OBJECTIVES = ("slo_ttft_s", "slo_tpot_s")
 """Gates of the figures that objectives are a part of; the others don't depend on them."""
+EACH_REPEAT = ("prompt_hash", "arrival_seed")
+"""Gates of which each repeat may have its own."""
 HEADROOM_FLOOR = 0.5
 """Of the client's own ceiling, what must be left: measurement.md."""
 LATENESS_S = 0.05
@@ -47,9 +49,9 @@ def flags(cell: Cell) -> list[str]:
             f"requests were sent up to {cell.client.max_lateness_s * 1e3:.0f} ms behind their schedule: the load was not the one asked for"
         )
     if cell.gates and cell.gates.prefix_cache == "unknown":
-        found.append("whether a prefix cache answered is not known")
+        found.append("whether a prefix cache answered is not known: ask distinct prompts (lengths, or a longer prompts.file)")
     if cell.gates and cell.gates.prefix_cache == "on":
-        found.append("a prefix cache was on and could not be emptied before the cell")
+        found.append("a prefix cache was on and could not be emptied before the cell: set prompts.distinct")
     return found
 
 
@@ -79,11 +81,14 @@ def refusal(ours: Sequence[Cell], theirs: Sequence[Cell], names: tuple[str, str]
     if any(c.gates is None for c in (*ours, *theirs)):
         return "a cell has no record of its fairness gates"
     for field in Gates.model_fields:
-        values = _values([*ours, *theirs], field)
-        if field == "prefix_cache":  # off and emptied come to the same
-            values = [] if "unknown" not in values else values
-        if len(values) > 1 and field not in OBJECTIVES:
-            return f"{field} differs: {' and '.join(map(str, values))}"
+        if field in OBJECTIVES or field == "prefix_cache":  # the flags have it: off, emptied and distinct prompts come to the same
+            continue
+        alike = [[*ours, *theirs]]
+        if field in EACH_REPEAT:
+            alike = [[c for c in alike[0] if c.repeat == repeat] for repeat in {c.repeat for c in ours} & {c.repeat for c in theirs}]
+        for group in alike:
+            if len(values := _values(group, field)) > 1:
+                return f"{field} differs: {' and '.join(map(str, values))}"
     return differing(ours, theirs, names)
 
 

@@ -29,7 +29,7 @@ def frontier_plots(cells: Sequence[Cell], searches: Sequence[SearchResult], colo
                     "Filled: on the Pareto frontier of all engines. Lines: each engine's own frontier."
                 )
                 plots.append(Plot(caption, _frontier(found, what, colours)))
-            open_loops = [c for c in mine if c.rate_rps is not None and c.goodput_rps is not None]
+            open_loops = [c for c in mine if c.rate_rps is not None and c.goodput_rps is not None and not c.load.startswith("trace")]
             if len({c.load for c in open_loops}) > 1:
                 best = [s for s in searches if (s.model, s.lengths) == (model, lengths)]
                 caption = f"{what}: requests per second that met every objective against those sent. Dotted: every request good."

@@ -42,6 +42,8 @@ class Side:
     """Where its requests.jsonl is."""
     server_args: tuple[ServerArg, ...] = ()
     """What was appended to its server's command."""
+    url: str | None = None
+    """Of an endpoint of others."""
 
     def answers(self, wanted: set[tuple[str, str]]) -> dict[tuple[str, str], dict[tuple[int, int], Start]]:
         """Return how its good answers begin: (model, load) -> (repeat, index) -> start. Empty without requests on record."""
@@ -77,6 +79,7 @@ def read_side(folder: Path, subject: str | None) -> Side:
         distinct=bench.prompt_rows.used if bench and bench.prompt_rows else None,
         about=_machine(folder) | {"engine version": measured.versions.get(cells[0].engine, "not known")}, folder=folder,
         whole=measured.whole, finished=len(measured.cells), planned=measured.planned, server_args=_server_args(measured, cells),
+        url=measured.spec.get("url") if cells[0].engine == "openai" else None,
     )  # fmt: skip
 
 

@@ -32,6 +32,10 @@ class Prompts(Spec):
     """Requests per cell; the file is repeated when it is shorter."""
     unusable_rows: Literal["stop", "skip"] = "stop"
     """A row that is broken, or too long for max_model_len: `stop` says which and ends the run, `skip` leaves it out and counts it."""
+    distinct: bool | None = None
+    """true: each load, length and repeat asks other prompts, and the warm-up others again, so that no prefix cache knows them; all engines
+    are asked alike. It needs lengths, a trace, or a file with rows enough for all. null: where the engines include openai, whose cache
+    can't be emptied, and what is asked allows it."""
 
 
 class Sampling(Spec):
@@ -44,7 +48,8 @@ class Sampling(Spec):
     temperature: float = Field(default=0.0, ge=0, le=2)
     """0 is greedy."""
     seed: Seed = 0
-    """Used when the temperature is above 0."""
+    """Of what is drawn: synthesised prompts, an open loop's random gaps (repeat r draws with seed + r, for every engine alike), and tokens
+    where the temperature is above 0."""
 
 
 class Slo(Spec):
@@ -153,6 +158,11 @@ class BenchSpec(Spec):
         return max(closed) if len(closed) == len(self.loads) and closed else max([256, *closed])
 
     @property
+    def distinct_prompts(self) -> bool:
+        """Whether each load, length and repeat is to ask other prompts."""
+        return "openai" in self.engines if self.prompts.distinct is None else self.prompts.distinct
+
+    @property
     def subjects_per_model(self) -> int:
         return len(self.engines) * len(self.precisions) * len(self.tensor_parallel_sizes)
 
@@ -188,6 +198,8 @@ class BenchSpec(Spec):
                 f"search: {self.prompts.count} requests can't show {self.search.attainment:g} with confidence {self.search.confidence:g}, "
                 f"even if all are good; set prompts.count to at least {self.search.least_requests}"
             )
+        if self.search and self.prompts.distinct and not self.lengths:
+            raise ValueError("prompts.distinct: a search asks as many prompts as it likes, so they must be synthesised; give lengths")
         if not self.loads and self.search is None:
             raise ValueError("concurrency is empty and nothing else says the load; list at least one, or add arrivals")
         return self

@@ -85,8 +85,8 @@ class Gates(Record):
     memory_fraction: float
     warmup_requests: int
     prefix_cache: str
-    """How it was kept from answering: off, reset (emptied before the cell) or distinct prompts; 'on' where it can't be emptied;
-    'unknown' for an endpoint of others."""
+    """How it was kept from answering: off, reset (emptied before the cell) or distinct prompts (it can't be emptied, and nothing in the
+    run had asked them before); 'on' where it can't be emptied; 'unknown' for an endpoint of others."""
     prefix_reuse: bool | None = None
     """Whether requests of the cell may find each other's prefixes (None: a result of an older version)."""
     mode: Literal["offline", "server"] | None = None
@@ -96,7 +96,7 @@ class Gates(Record):
     max_concurrency: int | None = None
     """Requests that the engine was told to be ready to batch."""
     arrival_seed: int | None = None
-    """Of random gaps between sends: equal seeds are equal times (None: the load has none)."""
+    """Of random gaps between sends: equal seeds are equal times; each repeat has its own (None: the load has none)."""
     slo_ttft_s: float | None = None
     """The objectives: where they differ, goodput is not compared and all else is."""
     slo_tpot_s: float | None = None
@@ -135,7 +135,7 @@ class Cell(Record):
     concurrency: int | None = None
     """Of a closed loop."""
     rate_rps: float | None = None
-    """Of an open loop: mean requests per second that were sent."""
+    """Of an open loop: mean requests per second that were due; of a trace (requests - 1) / its last one's time."""
     searched: bool = False
     """Its rate was chosen by the search for the highest one."""
     repeat: int
@@ -146,6 +146,8 @@ class Cell(Record):
     failure: str | None = None
     """Class of that error: engine_missing, model_missing, load_failed, engine_died, engine_hung, engine_error, out_of_memory,
     prompt_too_long, load_generator, disk_full, and those of requests where all failed."""
+    first_try: str | None = None
+    """Why a search's first try of this rate gave nothing: it was measured once more (None: it was not)."""
     start_s: float | None = None
     """First send, seconds since the run's clock zero."""
     window_s: float | None = None

@@ -99,6 +99,11 @@ def requests(spec: BenchSpec, cell: PlannedCell) -> int:
     return max(spec.prompts.count, math.ceil(cell.load.rate_rps * spec.search.min_duration_s))
 
 
+def settings(spec: BenchSpec) -> list[str]:
+    """Return what every subject of a model is given alike in each repeat, in words; without a search's rates."""
+    return list(dict.fromkeys(cell.setting for cell in cells(spec)))
+
+
 def searches(spec: BenchSpec) -> list[PlannedCell]:
     """Return one cell per search, at its first rate: each subject and length is searched once."""
     if spec.search is None:

@@ -124,8 +124,10 @@ def measured(**changes) -> Cell:
         ({"lag": -0.5}, True, ""),
         ({"least_e2e_s": 30.0}, None, "60 s of sends are too short for answers of 30 s; set search.min_duration_s to 90"),
         ({"sends_s": 75.0}, None, "the load generator sent but 8 req/s; give it more cores"),
-        ({"slo_attainment": None, "error": "out of memory"}, False, "out of memory"),
-        ({"sends_s": None}, False, "its cell was not measured"),
+        ({"slo_attainment": None, "error": "HTTP 429", "failure": "http_429"}, False, "HTTP 429"),
+        ({"slo_attainment": None, "error": "out of memory", "failure": "out_of_memory"}, None, "out of memory"),
+        ({"slo_attainment": None, "error": "exit 9", "failure": "engine_died", "first_try": "exit 9"}, None, "exit 9, twice"),
+        ({"sends_s": None}, None, "its cell was not measured"),
     ],
 )
 def test_what_a_cell_shows(changes: dict, met: bool | None, why: str) -> None:

@@ -6,6 +6,7 @@ import json
 import math
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -124,10 +125,13 @@ def test_a_repeat_without_any_goodput_is_not_left_out() -> None:
         ({"gates": GATES.model_copy(update={"mode": "offline"})}, "mode differs: server and offline"),
         ({"gates": GATES.model_copy(update={"prefix_reuse": True})}, "prefix_reuse differs: False and True"),
         ({"gates": GATES.model_copy(update={"prompt_hash": "other"})}, "prompt_hash differs: h and other"),
-        ({"gates": GATES.model_copy(update={"prefix_cache": "unknown"})}, "b, repeat 0: whether a prefix cache answered is not known"),
+        (
+            {"gates": GATES.model_copy(update={"prefix_cache": "unknown"})},
+            "b, repeat 0: whether a prefix cache answered is not known: ask distinct prompts (lengths, or a longer prompts.file)",
+        ),
         (
             {"gates": GATES.model_copy(update={"prefix_cache": "on"})},
-            "b, repeat 0: a prefix cache was on and could not be emptied before the cell",
+            "b, repeat 0: a prefix cache was on and could not be emptied before the cell: set prompts.distinct",
         ),
         (
             {"equal_output_tokens": False, "output_tokens": 96, "asked_output_tokens": 144},
@@ -150,6 +154,25 @@ def test_a_gate_that_fails_refuses_the_pair(changes: dict, why: str) -> None:
 def test_an_emptied_cache_is_as_good_as_none() -> None:
     reset = GATES.model_copy(update={"prefix_cache": "reset"})
     assert "output_tokens_per_s" in ratios(compare(side("a", [1.0] * 6), side("b", [1.0] * 6, gates=reset)))
+
+
+@pytest.mark.parametrize("field", ["prompt_hash", "arrival_seed"])
+def test_each_repeat_may_ask_its_own_prompts_at_its_own_times(field: str) -> None:
+    def drawn(engine: str, first: int) -> Side:
+        of = [GATES.model_copy(update={field: value if field == "arrival_seed" else str(value)}) for value in range(first, first + 6)]
+        return Side("r", engine, tuple(cell(engine, i, 1.0, gates=gates) for i, gates in enumerate(of)))
+
+    assert "output_tokens_per_s" in ratios(compare(drawn("a", 0), drawn("b", 0)))
+    assert compare(drawn("a", 0), drawn("b", 1)) == [Refused("m", "8", f"{field} differs: 0 and 1")]
+
+
+def test_one_endpoint_that_was_asked_the_same_twice_is_told() -> None:
+    distinct = GATES.model_copy(update={"prefix_cache": "distinct prompts"})
+    a, b = (replace(side("openai", [1.0] * 6, gates=distinct), run=run, url="http://one:8000") for run in "ab")
+    note = "Both asked http://one:8000 the same prompts: unless it was started anew in between, the later may have found them in its prefix cache."
+    assert note in table(a, b, compare(a, b)).splitlines()
+    assert "Both asked" not in table(a, replace(b, url="http://other:8000"), compare(a, b))
+    assert "Both asked" not in table(a, replace(b, run="a"), compare(a, b)), "one run asks each prompt once"
 
 
 def test_nothing_in_common_is_an_error() -> None:

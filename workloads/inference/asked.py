@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from ncdemo.spec.base import SpecError
 from ncdemo.spec.bench import BenchSpec
 from ncdemo.spec.result_bench import PromptRows
-from ncdemo.spec.sweep import PlannedCell, requests
+from ncdemo.spec.sweep import PlannedCell, requests, settings
 from ncdemo.spec.traces import replayed
 from ncdemo.spec.traffic import Load, Trace
 from workloads.inference.frameworks.base import Params, Prompt
@@ -29,6 +30,10 @@ class Asked:
     """When a trace sent them; None: the load says when."""
     rows: PromptRows | None = None
     """Of a file of prompts: how many were used and skipped."""
+    warm_up: Sequence[Prompt] | None = None
+    """What nothing else asks (None: a warm-up asks the first of the prompts)."""
+    distinct: bool = False
+    """No other cell's prompts are these, nor are two of them alike."""
 
     @property
     def hash(self) -> str:
@@ -43,30 +48,80 @@ class Asked:
         return str(self.max_new_tokens) if self.offsets_s is None else "the trace's own"
 
     def first(self, count: int) -> "Asked":
-        """Return the first requests alone, as of a warm-up or a shorter cell."""
+        """Return the first requests alone, as of a shorter cell."""
         offsets = None if self.offsets_s is None else self.offsets_s[:count]
         return replace(
             self, prompts=self.prompts[:count], references=self.references[:count], output_tokens=self.output_tokens[:count], offsets_s=offsets
         )  # fmt: skip
+
+    def before(self, count: int) -> "Asked":
+        """Return the requests of a warm-up."""
+        if self.warm_up is None:
+            return self.first(count)
+        many = len(self.warm_up)
+        return replace(self, prompts=self.warm_up, references=[None] * many, output_tokens=[self.max_new_tokens] * many, offsets_s=None)
 
 
 def asked(spec: BenchSpec, cell: PlannedCell, tokenizer: Any) -> Asked:
     """Return what a cell asks of any engine with this model. Raise SpecError for prompts that can't be used."""
     if cell.load.kind == "trace":
         assert spec.trace
-        return _replayed(spec, spec.trace, tokenizer)
+        return _replayed(spec, spec.trace, cell, tokenizer)
     count = requests(spec, cell)
     if cell.lengths:
-        made = synthesize(tokenizer, [cell.lengths.input_tokens] * count, spec.sampling.seed, chat=spec.endpoint == "chat")
-        return Asked([m.prompt for m in made], [None] * count, [cell.lengths.output_tokens] * count)
-    loaded = load_prompts(spec.prompts.model_copy(update={"count": count}), tokenizer, spec.max_model_len - spec.sampling.max_new_tokens)
+        n, chat = cell.lengths.input_tokens, spec.endpoint == "chat"
+        made = [m.prompt for m in synthesize(tokenizer, [n] * count, _seed(spec, cell), chat=chat)]
+        what = Asked(made, [None] * count, [cell.lengths.output_tokens] * count, distinct=spec.distinct_prompts)
+        return _warm(spec, what, [m.prompt for m in synthesize(tokenizer, [n] * spec.warmup_requests, _seed(spec, None), chat=chat)])
+    room = spec.max_model_len - spec.sampling.max_new_tokens
+    if spec.distinct_prompts and (window := _window(spec, cell, tokenizer, room)):
+        return window
+    loaded = load_prompts(spec.prompts.model_copy(update={"count": count}), tokenizer, room)
     return Asked(loaded.prompts, loaded.references, [spec.sampling.max_new_tokens] * count, rows=loaded.rows)
 
 
-def params(spec: BenchSpec, load: Load, max_new_tokens: int) -> Params:
+def _window(spec: BenchSpec, cell: PlannedCell, tokenizer: Any, room: int) -> Asked | None:
+    """Return the rows of the file that are this cell's alone; None where there are too few, and the spec doesn't insist."""
+    count, warm = spec.prompts.count, spec.warmup_requests
+    known = [] if cell.load.search else settings(spec)
+    total = warm + count * len(known) * spec.repeats
+    loaded = load_prompts(spec.prompts.model_copy(update={"count": max(total, 1)}), tokenizer, room)
+    if cell.load.search or loaded.rows.used < total or len({p.token_ids for p in loaded.prompts}) < total:
+        if spec.prompts.distinct:
+            raise SpecError(
+                f"prompts.distinct: {spec.prompts.file} has {len({p.token_ids for p in loaded.prompts})} prompts that differ, and "
+                f"{total} are asked for ({len(known)} loads x {spec.repeats} repeats x {count}, and {warm} of the warm-up); "
+                "give a longer file, a lower prompts.count, or lengths"
+            )
+        return None
+    start = warm + count * (cell.repeat * len(known) + known.index(cell.setting))
+    mine, references = loaded.prompts[start : start + count], loaded.references[start : start + count]
+    rows = loaded.rows.model_copy(update={"used": count})
+    renumbered = [replace(prompt, index=i) for i, prompt in enumerate(mine)]
+    what = Asked(renumbered, references, [spec.sampling.max_new_tokens] * count, rows=rows, distinct=True)
+    return _warm(spec, what, loaded.prompts[:warm])
+
+
+def _warm(spec: BenchSpec, what: Asked, others: Sequence[Prompt]) -> Asked:
+    return replace(what, warm_up=others) if spec.distinct_prompts else what
+
+
+def _seed(spec: BenchSpec, cell: PlannedCell | None) -> int | str:
+    """Return the seed of a cell's prompts, or of its warm-up's: for each other prompts where they are to be distinct."""
+    if not spec.distinct_prompts:
+        return spec.sampling.seed
+    return f"{spec.sampling.seed} {f'{cell.setting} repeat {cell.repeat}' if cell else 'warm-up'}"
+
+
+def params(spec: BenchSpec, load: Load, max_new_tokens: int, repeat: int = 0) -> Params:
     """Return how a cell generates; an open loop has no limit of its own to requests in flight."""
     s = spec.sampling
-    return Params(load.concurrency or spec.max_concurrency, max_new_tokens, s.ignore_eos, s.temperature, s.seed)
+    return Params(load.concurrency or spec.max_concurrency, max_new_tokens, s.ignore_eos, s.temperature, s.seed, arrival_seed(spec, repeat))
+
+
+def arrival_seed(spec: BenchSpec, repeat: int) -> int:
+    """Return the seed of a repeat's random gaps: alike for every engine, another for each repeat, as one draw is not all traffic."""
+    return spec.sampling.seed + repeat
 
 
 def requests_of(spec: BenchSpec, cell: PlannedCell) -> int:
@@ -76,14 +131,17 @@ def requests_of(spec: BenchSpec, cell: PlannedCell) -> int:
     return requests(spec, cell)
 
 
-def _replayed(spec: BenchSpec, trace: Trace, tokenizer: Any) -> Asked:
+def _replayed(spec: BenchSpec, trace: Trace, cell: PlannedCell, tokenizer: Any) -> Asked:
     """Return the trace's first prompts.count requests that fit the model."""
     rows, whole = replayed(trace.file, spec.max_model_len, spec.prompts.count)
     if left_out := sum(row.offset_s <= rows[-1].offset_s for row in whole) - len(rows):
         log.warning("%s: %d of its first %d requests don't fit in max_model_len = %d and are left out: it is sent thinned by so much",
                     trace.file, left_out, left_out + len(rows), spec.max_model_len)  # fmt: skip
+    lengths, chat = [row.prompt_tokens for row in rows], spec.endpoint == "chat"
     if any(row.block_ids for row in rows):
-        made = synthesize_shared(tokenizer, rows, spec.sampling.seed)
+        made = synthesize_shared(tokenizer, rows, _seed(spec, cell))
     else:
-        made = synthesize(tokenizer, [row.prompt_tokens for row in rows], spec.sampling.seed, chat=spec.endpoint == "chat")
-    return Asked([m.prompt for m in made], [None] * len(rows), [row.output_tokens for row in rows], [row.offset_s for row in rows])
+        made = synthesize(tokenizer, lengths, _seed(spec, cell), chat=chat)
+    what = Asked([m.prompt for m in made], [None] * len(rows), [row.output_tokens for row in rows], [row.offset_s for row in rows],
+                 distinct=spec.distinct_prompts)  # fmt: skip
+    return _warm(spec, what, [m.prompt for m in synthesize(tokenizer, lengths[: spec.warmup_requests], _seed(spec, None), chat=chat)])

@@ -26,6 +26,7 @@ class Ledger:
     def __init__(self, folder: Path, spec_hash: str) -> None:
         self._cells, self._requests, self._reserve = folder / CELLS_FILE, folder / REQUESTS_FILE, Reserve(folder)
         lines = resumable(folder, spec_hash)
+        self.resumed = lines.spec_hash is not None
         self.entries = lines.entries
         self.done: dict[str, Cell] = {entry.key: entry.cell for entry in lines.entries}
         _cut(self._requests, lines.entries[-1].requests_bytes if lines.entries else 0)

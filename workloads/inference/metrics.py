@@ -185,7 +185,7 @@ def cell(records: Sequence[RequestRecord], plan: PlannedCell, slo: Slo, *, expec
     # Where the requests after the last good answer all failed, they were sent in the window all the same.
     window = max(*(r.chunk_s[-1] for r in done), *(r.sent_s for r in records)) - start
     steady_s, steady_tokens_per_s = steady(records) or (None, None)
-    behind, noise = (None if plan.load.rate_rps is None else lag(records)) or (None, None)
+    behind, noise = (None if plan.load.concurrency is not None else lag(records)) or (None, None)
     counts, good = [r.output_tokens for r in done if r.output_tokens is not None], sum(meets(r, slo) for r in done)
     tokens = sum(counts) if len(counts) == len(done) else None
     return unmeasured(plan, len(records), "", "").model_copy(
@@ -193,6 +193,7 @@ def cell(records: Sequence[RequestRecord], plan: PlannedCell, slo: Slo, *, expec
             "failed": len(records) - len(done),
             "failure": None,
             "error": None,
+            "rate_rps": plan.load.rate_rps or (None if plan.load.concurrency is not None else _rate(records)),
             "start_s": start,
             "window_s": window,
             "output_tokens": tokens,
@@ -216,6 +217,12 @@ def cell(records: Sequence[RequestRecord], plan: PlannedCell, slo: Slo, *, expec
             "equal_prompt_tokens": _equal_prompts(done),
         }
     )
+
+
+def _rate(records: Sequence[RequestRecord]) -> float | None:
+    """Return how many requests of a trace were due per second, after its first."""
+    lasted = max(r.scheduled_s for r in records) - min(r.scheduled_s for r in records)
+    return (len(records) - 1) / lasted if lasted else None
 
 
 def _equal_outputs(records: Sequence[RequestRecord], expected: Sequence[int]) -> bool | None:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from ncdemo.spec.result_bench import Cell, SearchResult
 from ncdemo.spec.sweep import PlannedCell
 from ncdemo.spec.traffic import Search
+from workloads.inference.load import failures
 from workloads.inference.metrics import attained_low
 
 LOWEST_RPS = 1e-3
@@ -22,6 +23,8 @@ LAG = 0.02
 """Answers that fall behind the sends by more, and by more than noise, are a queue that grows."""
 LATENCIES = 3
 """A cell's sends must last so many of what an answer takes at the least: in the first the engine fills, and then it must be seen."""
+TOO_MUCH = (failures.HTTP_429, failures.HTTP_5XX, failures.TIMEOUT, failures.ABANDONED, failures.CLOSED_EARLY, failures.TRUNCATED)
+"""Where every request of a cell failed so, its rate was too much. A server that dies may have another reason."""
 SENT = 0.98
 """Of a rate, what the load generator must have sent per second: else the rate was not tried."""
 
@@ -35,10 +38,11 @@ class Verdict:
 
 
 def judge(cell: Cell, search: Search) -> Verdict:
-    """Say whether a cell's rate met the objectives. One that could not be measured did not."""
+    """Say whether a cell's rate met the objectives. One at which no request was answered did not; one that broke shows nothing."""
     low, lasted, rate = attained_low(cell, search.confidence), cell.sends_s, cell.rate_rps
     if low is None or lasted is None or rate is None:
-        return Verdict(False, cell.error or "its cell was not measured")
+        why = cell.error or "its cell was not measured"
+        return Verdict(False, why) if cell.failure in TOO_MUCH else Verdict(None, f"{why}{', twice' if cell.first_try else ''}")
     if low < search.attainment:
         return Verdict(False, f"{100 * (cell.slo_attainment or 0):.1f} % of the requests met the objectives")
     if cell.least_e2e_s is not None and lasted < LATENCIES * cell.least_e2e_s:

@@ -101,7 +101,7 @@ class Served:
             return self.failed
         try:
             asked = self._options.processes
-            plan = Plan(self._target, self._requests(what, params), when(what, load, params.seed), 1 if asked == "auto" else asked)
+            plan = Plan(self._target, self._requests(what, params), when(what, load, params.arrival_seed), 1 if asked == "auto" else asked)
             result = self._load(plan)
             # A cache that can't be emptied would answer the same prompts the second time, and a server that fails would fail again.
             again = asked == "auto" and self.prefix_cache in ("off", "reset") and not any(a.failure for a in result.answers)

@@ -70,7 +70,7 @@ class Stage:
         subject = self.get(key, what)
         ready = subject.failed is None
         with ticking(TELL_S, lambda: self._on_progress(subject.ended, len(what.prompts))):
-            answers = subject.failed or subject.measure(what, cell.load, params(self._spec, cell.load, what.max_new_tokens))
+            answers = subject.failed or subject.measure(what, cell.load, params(self._spec, cell.load, what.max_new_tokens, cell.repeat))
         if not isinstance(answers, Failed):
             self._deaths[key] = 0
         if subject.failed:
@@ -104,7 +104,7 @@ class Stage:
             if self._spec.warmup_requests and not subject.failed:
                 load = Load(kind="closed", concurrency=min(self._spec.max_concurrency, self._spec.warmup_requests))
                 with self._waiting("warming up", key):
-                    subject.measure(what.first(self._spec.warmup_requests), load, params(self._spec, load, what.max_new_tokens))
+                    subject.measure(what.before(self._spec.warmup_requests), load, params(self._spec, load, what.max_new_tokens))
         return self._open[key][0]
 
     def client(self, key: SubjectKey) -> Client | None:

@@ -13,20 +13,18 @@ from typing import Any
 from ncdemo.spec.agreement import judged
 from ncdemo.spec.base import SpecError
 from ncdemo.spec.bench import BenchSpec
-from ncdemo.spec.common import ModelRef
 from ncdemo.spec.energy import Meter
 from ncdemo.spec.ledger import earlier, usual_s, walls
 from ncdemo.spec.result_bench import BenchResult, Cell, Gates, RequestRecord, SearchResult
-from ncdemo.spec.sweep import PlannedCell, cells, requests, searches
-from workloads.data.models import load_tokenizer
-from workloads.inference.asked import Asked, asked, requests_of
+from ncdemo.spec.sweep import PlannedCell, cells, searches
+from workloads.inference.asked import Asked, arrival_seed, requests_of
+from workloads.inference.asking import Asking
 from workloads.inference.changes import server_args
 from workloads.inference.cost import priced, settle, with_energy
 from workloads.inference.frameworks import engine_version
-from workloads.inference.frameworks.base import Answer, ModelMissing
+from workloads.inference.frameworks.base import Answer
 from workloads.inference.ledger import Ledger
 from workloads.inference.metrics import cell, exact_match, request_record, unmeasured
-from workloads.inference.prompts import PromptTooLong
 from workloads.inference.search import pursue
 from workloads.inference.servers.command import served_versions
 from workloads.inference.stage import Stage, precision
@@ -36,6 +34,7 @@ from workloads.room import NoRoom
 from workloads.run import Run, progress
 
 log = logging.getLogger("ncdemo.bench")
+BREAKS = ("engine_died", "engine_hung", "engine_error", "out_of_memory", "load_generator")
 USERS_MISTAKES = ("model_missing", "engine_missing", "prompt_too_long")
 
 
@@ -50,8 +49,9 @@ class Sweep:
         self._expected_s: float | None = None
         """What the cell that is measured took in other repeats or, without any, in an earlier run of this spec."""
         self._found: dict[str, SearchResult] = {}
-        self._asked: dict[tuple[Any, ...], Asked | Failed] = {}
-        self._tokenizers: dict[ModelRef, Any] = {}
+        self._asking = Asking(spec)
+        self._may_know = ledger.resumed
+        """Whether the next cell may have been begun before the run was killed, so that a prefix cache may know its prompts."""
         self._starts = Starts(self._plan, ledger)
 
     def measure(self) -> None:
@@ -59,8 +59,7 @@ class Sweep:
         if self._ledger.done:
             of = "" if self._spec.search else f" of {len(self._plan)}"
             log.info("going on: %d%s cells are finished", len(self._ledger.done), of)
-        for plan in (*self._plan, *searches(self._spec)):  # before any engine is loaded: a prompt file that isn't there ends the run here
-            self._what(plan)
+        self._asking.check([*self._plan, *searches(self._spec)])
         with Stage(self._spec, self._run.folder, self._run.append, self._run.zero_ns, self._within, self._wait) as stage:
             self._progress()
             self._run.bench = self._result(stage)
@@ -93,7 +92,7 @@ class Sweep:
 
     def _cell(self, stage: Stage, plan: PlannedCell) -> Cell:
         """Measure one cell and commit it."""
-        what = self._what(plan)
+        what = self._asking.what(plan)
         if isinstance(what, Asked):  # before the cell's clock begins
             # Side by side: all of a model before the first is measured, as none then has the machine to itself.
             also = self._plan if self._spec.side_by_side else ()
@@ -101,7 +100,7 @@ class Sweep:
             stage.load([*others, plan.subject], what)
         self._expected_s = usual_s(plan.key, walls(self._ledger.entries)) or self._took_before.get(plan.key)
         self._ledger.begin()
-        answers = what if isinstance(what, Failed) else stage.measure(plan, what)
+        answers, first_try = (what, None) if isinstance(what, Failed) else self._answers(stage, plan, what)
         if isinstance(answers, Failed):
             # What came before it failed is kept; no figure of the cell is made of it.
             records = self._records(plan, what, list(answers.answers)) if isinstance(what, Asked) else []
@@ -112,6 +111,7 @@ class Sweep:
             assert isinstance(what, Asked)
             records = self._records(plan, what, answers)
             measured = self._sum(stage, plan, what, answers, records)
+        self._may_know, measured = False, measured.model_copy(update={"first_try": first_try})
         try:
             measured = self._ledger.commit(plan.key, measured, records, self._run.now())
         except NoRoom:  # the ledger has that too, and the sweep ends
@@ -123,31 +123,20 @@ class Sweep:
         log.info("%s: %s", plan.key, measured.error or ("no token count" if speed is None else f"{speed:.1f} tokens/s"))
         return measured
 
-    def _what(self, plan: PlannedCell) -> Asked | Failed:
-        """Return what a cell asks. A model that isn't there fails its own cells; a prompt file that isn't there is nobody's cell."""
-        key, count = (plan.subject.model, plan.lengths, plan.load.kind == "trace", plan.load.search), requests(self._spec, plan)
-        known = self._asked.get(key)
-        if known is None or (isinstance(known, Asked) and plan.load.search and len(known.prompts) < count):
-            try:
-                self._asked[key] = asked(self._spec, plan, self._tokenizer(plan.subject.model))
-            except ModelMissing as error:
-                self._asked[key] = Failed("model_missing", str(error))
-            except PromptTooLong as error:
-                self._asked[key] = Failed("prompt_too_long", str(error))
-        known = self._asked[key]
-        # Of a search the most that any rate asked is kept: a lower one asks the first of them.
-        return known.first(count) if isinstance(known, Asked) and plan.load.search else known
+    def _answers(self, stage: Stage, plan: PlannedCell, what: Asked) -> tuple[list[Answer] | Failed, str | None]:
+        """Return a cell's answers, or why there are none, and why its first try gave none.
 
-    def _tokenizer(self, model: ModelRef) -> Any:
-        if model not in self._tokenizers:
-            try:
-                self._tokenizers[model] = load_tokenizer(model)
-            except SpecError as error:
-                raise ModelMissing(str(error)) from None
-        return self._tokenizers[model]
+        An engine that breaks once says nothing about the rate that a search tries, so that is tried once more.
+        """
+        answers = stage.measure(plan, what)
+        if not (plan.load.search and isinstance(answers, Failed) and answers.kind in BREAKS):
+            return answers, None
+        log.warning("%s: %s; it is tried once more", plan.key, answers.reason)
+        self._may_know = True
+        return stage.measure(plan, what), answers.reason
 
     def _records(self, plan: PlannedCell, what: Asked, answers: list[Answer]) -> list[RequestRecord]:
-        tokenizer = self._tokenizers[plan.subject.model]
+        tokenizer = self._asking.tokenizer(plan.subject.model)
 
         def count(text: str | None) -> int | None:
             return len(tokenizer.encode(text, add_special_tokens=False)) if text else None
@@ -168,9 +157,9 @@ class Sweep:
         gates = Gates(
             prompt_hash=what.hash, asked_tokens=f"{what.shown_tokens} {'exactly' if s.ignore_eos else 'at most'}", temperature=s.temperature,
             precision=precision(plan.subject.precision), max_model_len=spec.max_model_len, memory_fraction=spec.memory_fraction,
-            warmup_requests=spec.warmup_requests, prefix_cache=stage.prefix_cache(plan.subject),
+            warmup_requests=spec.warmup_requests, prefix_cache=self._kept_out(stage.prefix_cache(plan.subject), what),
             prefix_reuse=spec.prefix_cache, mode=spec.mode, tensor_parallel=plan.subject.tensor_parallel,
-            max_concurrency=spec.max_concurrency, arrival_seed=s.seed if plan.load.kind in ("poisson", "gamma") else None,
+            max_concurrency=spec.max_concurrency, arrival_seed=arrival_seed(spec, plan.repeat) if plan.load.kind in ("poisson", "gamma") else None,
             slo_ttft_s=spec.slo.ttft_s, slo_tpot_s=spec.slo.tpot_s,
         )  # fmt: skip
         did: dict[str, Any] = {"client": stage.client(plan.subject), "counted": stage.counted(plan.subject)}
@@ -179,6 +168,11 @@ class Sweep:
         alike = self._starts.agreements(plan, records) if s.temperature == 0 and not summed.error else None
         more = {"exact_match": share, "exact_match_examples": examples, "gates": gates, "agreements": alike, **did}
         return priced(summed.model_copy(update=more), spec.prices)
+
+    def _kept_out(self, prefix_cache: str, what: Asked) -> str:
+        """Return how a prefix cache was kept from answering: one that can't be emptied doesn't know what was never asked before."""
+        never = what.distinct and not self._may_know
+        return "distinct prompts" if never and prefix_cache not in ("off", "reset") else prefix_cache
 
     def _matched(
         self, plan: PlannedCell, records: list[RequestRecord], references: Sequence[str | None]
@@ -191,7 +185,7 @@ class Sweep:
 
     def _until_eos(self, plan: PlannedCell, records: list[RequestRecord]) -> list[RequestRecord]:
         """Return records whose text ends where the model ended it: with ignore_eos engines must go on after that."""
-        tokenizer = self._tokenizers[plan.subject.model]
+        tokenizer = self._asking.tokenizer(plan.subject.model)
         eos = tokenizer.eos_token_id
         return [
             r.model_copy(update={"text": tokenizer.decode(r.token_ids[: r.token_ids.index(eos)])})
@@ -209,7 +203,7 @@ class Sweep:
     def _result(self, stage: Stage, meter: Meter | None = None) -> BenchResult:
         """Sum up what is measured so far, so that an interrupted benchmark keeps its cells."""
         said = served_versions(self._run.folder)
-        first = next((what.first(self._spec.prompts.count) for what in self._asked.values() if isinstance(what, Asked)), None)
+        first = self._asking.first
         rows = first.rows if first else None
         done = [with_energy(entry.cell, meter) if meter else entry.cell for entry in self._ledger.entries]
         return BenchResult(

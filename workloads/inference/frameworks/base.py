@@ -61,6 +61,8 @@ class Params:
     ignore_eos: bool
     temperature: float
     seed: int
+    arrival_seed: int = 0
+    """Of an open loop's random gaps; engines have no use for it."""
 
 
 @dataclass

@@ -28,7 +28,7 @@ class Synthetic:
     text: str
 
 
-def synthesize(tokenizer: Any, lengths: Sequence[int], seed: int, *, chat: bool = False) -> list[Synthetic]:
+def synthesize(tokenizer: Any, lengths: Sequence[int], seed: int | str, *, chat: bool = False) -> list[Synthetic]:
     """Return a prompt of exactly lengths[i] tokens for each i. chat: the chat template's own tokens are part of the count."""
     rng = random.Random(seed)
     words = _words(tokenizer, rng)
@@ -46,7 +46,7 @@ def synthesize(tokenizer: Any, lengths: Sequence[int], seed: int, *, chat: bool 
     return made
 
 
-def synthesize_shared(tokenizer: Any, rows: Sequence[TraceRow], seed: int) -> list[Synthetic]:
+def synthesize_shared(tokenizer: Any, rows: Sequence[TraceRow], seed: int | str) -> list[Synthetic]:
     """Return a prompt of exactly each row's length; equal block ids are equal tokens, so a prefix cache hits as it did in the trace.
 
     What has no id is the row's own. Rows with the same ids and length have the same prompt.
