@@ -12,6 +12,9 @@ from ncdemo.report.read import Run
 from ncdemo.report.show import NOT_MEASURED, UNBOUND, ms, number, percent, said
 from ncdemo.spec.result_bench import Cell
 
+ATTAINED = 0.99
+"""Share of requests that must meet the objectives, as a search asks for by default."""
+
 
 @dataclass(frozen=True)
 class Row:
@@ -90,31 +93,65 @@ def _bench_cards(runs: list[Run], colours: dict[str, int]) -> list[Card]:
     speed, ttft, tpot = [], [], []
     benches = [(run, run.measured) for run in runs if run.measured]
     for run, cells in benches:
-        for engine, model in dict.fromkeys((c.subject, c.model) for c in cells):
-            best = _best([c for c in cells if (c.subject, c.model) == (engine, model)])
-            label = " · ".join(filter(None, (engine, _short(model, cells), run.label if len(benches) > 1 else "")))
+        for subject, model, lengths in dict.fromkeys((c.subject, c.model, c.lengths) for c in cells):
+            best = _best([c for c in cells if (c.subject, c.model, c.lengths) == (subject, model, lengths)])
+            name = run.label if len(benches) > 1 else ""
+            label = " · ".join(filter(None, (subject, _short(model, cells), _lengths(lengths, cells), name)))
             if not best:
-                speed.append(Row(label, NOT_MEASURED, "", colours[engine]))
+                speed.append(Row(label, NOT_MEASURED, "", colours[subject]))
                 continue
             bad = any(flags(c) for c in best)
             values = [c.output_tokens_per_s for c in best if c.output_tokens_per_s is not None]
-            where = f"at {said(best[0].load)}"
+            where = f"at {said(best[0].load.removesuffix(f', {lengths}'))}"
             many = f"{where}, median of {len(values)} repeats" if len(values) > 1 else f"{where}, 1 repeat"
-            speed.append(Row(label, number(median(values)), many, colours[engine], bad))
-            ttft.append(Row(label, _p50(best, "ttft_s"), where, colours[engine], bad))
-            tpot.append(Row(label, _p50(best, "tpot_s"), where, colours[engine], bad))
-    return [Card("Output", "tokens/s, best cell", speed), Card("TTFT", "p50", ttft), Card("TPOT", "p50", tpot)]
+            speed.append(Row(label, number(median(values)), many + _short_of(best), colours[subject], bad))
+            # Who waits before a late send waits too.
+            first = "ttft_s" if best[0].concurrency is not None else "ttft_from_schedule_s"
+            ttft.append(Row(label, _p50(best, first), where + (", since due" if first != "ttft_s" else ""), colours[subject], bad))
+            tpot.append(Row(label, _p50(best, "tpot_s"), where, colours[subject], bad))
+    rates = [row for run, _ in benches for row in _rates(run, colours, run.label if len(benches) > 1 else "")]
+    return [
+        Card("Highest rate", "requests/s that meet the objectives", rates),
+        Card("Output", "tokens/s, best load", speed),
+        Card("TTFT", "p50", ttft),
+        Card("TPOT", "p50", tpot),
+    ]
+
+
+def _rates(run: Run, colours: dict[str, int], name: str) -> list[Row]:
+    """Return where each search ended."""
+    searches = run.record.bench.searches if run.record and run.record.bench else []
+    rows = []
+    for one in searches:
+        at = [c for c in run.measured if c.searched and (c.subject, c.model, c.lengths) == (one.subject, one.model, one.lengths)]
+        best = [c for c in at if c.rate_rps == one.max_goodput_rate_rps]
+        label = " · ".join(filter(None, (one.subject, _short(one.model, run.measured), _lengths(one.lengths, run.measured), name)))
+        value = "none" if one.max_goodput_rate_rps is None else number(one.max_goodput_rate_rps)
+        rows.append(Row(label, value, one.reason, colours.get(one.subject), any(flags(c) for c in best)))
+    return rows
 
 
 def _best(cells: list[Cell]) -> list[Cell]:
-    """Return the repeats of the load with the highest median output tokens/s."""
+    """Return the repeats of the load with the highest median output tokens/s, of those that are the best to be had.
+
+    Loads of which no cell fails a gate and that met the objectives go first; then those that met them too rarely; then the flagged.
+    """
     groups: dict[str, list[Cell]] = {}
-    speeds: dict[str, list[float]] = {}
     for cell in cells:
         if cell.output_tokens_per_s is not None:
             groups.setdefault(cell.load, []).append(cell)
-            speeds.setdefault(cell.load, []).append(cell.output_tokens_per_s)
-    return groups[max(speeds, key=lambda load: median(speeds[load]))] if speeds else []
+
+    def rank(group: list[Cell]) -> tuple[bool, bool, float]:
+        fair = not any(flags(c) for c in group)
+        return fair, fair and not _short_of(group), median(c.output_tokens_per_s or 0.0 for c in group)
+
+    return max(groups.values(), key=rank, default=[])
+
+
+def _short_of(cells: list[Cell]) -> str:
+    """Return how many of a load's requests met the objectives, where those were too few; else nothing."""
+    shares = [c.slo_attainment for c in cells if c.slo_attainment is not None]
+    return f", {percent(median(shares))} met the objectives" if shares and median(shares) < ATTAINED else ""
 
 
 def _p50(cells: list[Cell], metric: str) -> str:
@@ -123,6 +160,10 @@ def _p50(cells: list[Cell], metric: str) -> str:
     if not found:
         return NOT_MEASURED
     return UNBOUND if any(d.p50 is None for d in found) else ms(median(d.p50 for d in found))
+
+
+def _lengths(lengths: str | None, cells: list[Cell]) -> str:
+    return lengths or "" if len({c.lengths for c in cells}) > 1 else ""
 
 
 def _short(model: str, cells: list[Cell]) -> str:
