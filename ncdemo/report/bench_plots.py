@@ -34,7 +34,9 @@ def latency_plots(run: Run, colours: dict[str, int]) -> list[Plot]:
     with drawing():
         limits = _limits(run)
         for model, load in dict.fromkeys((key.model, key.load) for key in run.cells):
-            caption = f"{model}, {said(load)}: share of requests (ITL: of tokens) at or below, in %; all repeats pooled."
+            open_loop = not short(load).isdigit()
+            due = " TTFT counts from when a request was due." if open_loop else ""
+            caption = f"{model}, {said(load)}: share of requests (ITL: of tokens) at or below, in %; all repeats pooled.{due}"
             plots.append(Plot(caption, _latencies(run, model, load, colours, limits)))
     return plots
 

@@ -29,6 +29,7 @@ class Latencies:
     """One cell's requests: values in seconds, one per request (itl_s: one per token after the first chunk)."""
 
     ttft_s: "array[float]" = field(default_factory=lambda: array("d"))
+    """In an open loop since the request was due."""
     tpot_s: "array[float]" = field(default_factory=lambda: array("d"))
     itl_s: "array[float]" = field(default_factory=lambda: array("d"))
     e2e_s: "array[float]" = field(default_factory=lambda: array("d"))
@@ -70,6 +71,8 @@ def _add(cell: Latencies, request: dict[str, Any]) -> None:
     end = chunks[-1] if chunks else start
     gaps = [((after - before) / n, n) for before, after, n in zip(chunks, chunks[1:], tokens[1:], strict=False)]
     found = {name: _finite(request[name]) for name in ("ttft_s", "tpot_s", "e2e_s") if request.get(name) is not None}
+    if request["concurrency"] is None and request.get("ttft_from_schedule_s") is not None:
+        found["ttft_s"] = _finite(request["ttft_from_schedule_s"])
     ok = request["ok"]
     cell.start_s = start if cell.start_s is None else min(cell.start_s, start)
     cell.end_s = end if cell.end_s is None else max(cell.end_s, end)

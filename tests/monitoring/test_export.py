@@ -15,7 +15,7 @@ from ncdemo.spec import SpecError, TrainSpec, dump_spec
 from ncdemo.spec.follow import RunState
 from ncdemo.spec.ledger import LedgerEntry, LedgerHead
 from ncdemo.spec.result import RunRecord
-from ncdemo.spec.result_bench import Client
+from ncdemo.spec.result_bench import Client, SearchResult
 from workloads.metrics.exporters.__main__ import main
 from workloads.metrics.exporters.export import dry_run, export_run, retire_run, spool_dir
 from workloads.metrics.exporters.gateway import Gateway, Refused, group_path
@@ -113,19 +113,28 @@ def test_cells_that_differ_in_load_or_precision_are_no_repeats_and_the_latest_se
     for cell in (one for one in record.bench.cells if one.concurrency == 8 and one.engine == "vllm"):
         variant, setting, late = words[cell.repeat]
         client = Client(processes=1, cpu_share=0.1, events_per_s=1, max_lateness_s=late)
-        open_loop = {"variant": variant, "setting": setting, "client": client, "concurrency": None}
+        since_due = cell.ttft_s.model_copy(update={"p50": cell.ttft_s.p50 + 9})
+        costs = {"energy_j_per_token": 0.5, "usd_per_mtok": 1.25, "ttft_from_schedule_s": since_due}
+        open_loop = {"variant": variant, "setting": setting, "client": client, "concurrency": None} | costs
         cells += [cell.model_copy(update={**open_loop, "repeat": repeat}) for repeat in range(2)]
     first = next(cell for cell in cells if cell.variant == "fp8")
     cells.append(first.model_copy(update={"client": first.client.model_copy(update={"max_lateness_s": 0.5})}))
-    changed = record.model_copy(update={"bench": record.bench.model_copy(update={"cells": cells})})
+    searches = [SearchResult(engine="vllm", model="m", lengths=lengths, max_goodput_rate_rps=rate, runs=3, reason="r")
+                for lengths, rate in (("8 to 2 tokens", 4.0), ("9 to 2 tokens", None))]  # fmt: skip
+    changed = record.model_copy(update={"bench": record.bench.model_copy(update={"cells": cells, "searches": searches})})
     (folder / "result.json").write_text(changed.model_dump_json())
     assert export_run(folder, gateway)
     seen = scrape(gateway)
+    assert of(seen, "ncdemo_bench_highest_rate_requests_per_second", engine="vllm", load="searched 8 to 2 tokens") == [4]
+    assert len(of(seen, "ncdemo_bench_highest_rate_requests_per_second")) == 1, "one that found none"
     for variant, late in (("bf16", 0.002), ("fp8", 0.5)):
         load = f"{variant} poisson 4 req/s"
         cell = next(one for one in cells if one.variant == variant)
         assert of(seen, "ncdemo_bench_output_tokens_per_second", load=load) == [pytest.approx(cell.output_tokens_per_s)]
         assert of(seen, "ncdemo_bench_send_lateness_seconds", load=load) == [late]
+        assert of(seen, "ncdemo_bench_ttft_seconds", load=load, percentile="p50") == [pytest.approx(cell.ttft_s.p50 + 9)], "since due"
+        assert of(seen, "ncdemo_bench_energy_joules_per_token", load=load) == [0.5]
+        assert of(seen, "ncdemo_bench_usd_per_million_tokens", load=load) == [1.25]
         mean = cell.e2e_s.mean * cell.e2e_s.count / cell.window_s
         assert of(seen, "ncdemo_bench_in_flight_requests", load=load) == [pytest.approx(mean)]
         assert 1 < mean <= 8, "a closed loop of eight"

@@ -18,7 +18,7 @@ from ncdemo.infra.alert_rules import ALERTS, COST, rule_files
 from ncdemo.infra.gpu_agents import COUNTERS
 from ncdemo.infra.grafana import DASHBOARDS, DATASOURCE, dashboards
 from ncdemo.spec.result import GpuSample, RunRecord, Sample, StepRecord
-from ncdemo.spec.result_bench import Client
+from ncdemo.spec.result_bench import Client, SearchResult
 from ncdemo.spec.stack_file import load_stack
 from workloads.metrics.exporters.export import export_run
 from workloads.metrics.exporters.names import NAMES
@@ -227,8 +227,9 @@ def the_runs(train_run, bench_run) -> list[Path]:
         lines.write(step.model_dump_json() + "\n")
     record = RunRecord.model_validate_json((bench / "result.json").read_text())
     client = Client(processes=1, cpu_share=0.2, events_per_s=900, max_lateness_s=0.004)
-    cells = [cell.model_copy(update={"client": client}) for cell in record.bench.cells]
-    changed = record.model_copy(update={"bench": record.bench.model_copy(update={"cells": cells})})
+    cells = [cell.model_copy(update={"client": client, "energy_j_per_token": 0.5, "usd_per_mtok": 1.25}) for cell in record.bench.cells]
+    search = SearchResult(engine="vllm", model="m", max_goodput_rate_rps=4.0, above_rps=4.1, runs=3, reason="bracketed within 5%")
+    changed = record.model_copy(update={"bench": record.bench.model_copy(update={"cells": cells, "searches": [search]})})
     (bench / "result.json").write_text(changed.model_dump_json())
     broken = train_run("broken", seed=3, status="failed", reason="out of memory", train=None, started_at=started)
     return [live, train_run("done", seed=2, gpus=1), broken, bench, live_bench]

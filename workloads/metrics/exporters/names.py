@@ -56,7 +56,9 @@ NAMES: dict[str, Name] = {
     "ncdemo_eval_token_accuracy_ratio": Name("gauge", "Held-out target tokens that are the model's first choice.", ("evaluation",)),
     "ncdemo_eval_exact_match_ratio": Name("gauge", "Held-out answers equal to the reference.", ("evaluation",)),
     "ncdemo_bench_requests_total": Name("counter", "Requests made so far, by how they ended.", ("outcome",)),
-    "ncdemo_bench_ttft_seconds": Name("gauge", "Time to first token, median over repeats.", (*CELL, "percentile")),
+    "ncdemo_bench_ttft_seconds": Name(
+        "gauge", "Time to first token, in an open loop since the request was due, median over repeats.", (*CELL, "percentile")
+    ),
     "ncdemo_bench_tpot_seconds": Name("gauge", "Time per output token after the first, median over repeats.", (*CELL, "percentile")),
     "ncdemo_bench_itl_seconds": Name("gauge", "Gap between tokens, median over repeats.", (*CELL, "percentile")),
     "ncdemo_bench_e2e_seconds": Name("gauge", "Send to last token, median over repeats.", (*CELL, "percentile")),
@@ -64,6 +66,11 @@ NAMES: dict[str, Name] = {
     "ncdemo_bench_requests_per_second": Name("gauge", "Requests per second of the window, median over repeats.", CELL),
     "ncdemo_bench_goodput_requests_per_second": Name("gauge", "Requests that met every objective, per second, median over repeats.", CELL),
     "ncdemo_bench_slo_attainment_ratio": Name("gauge", "Requests that met every objective / sent, median over repeats.", CELL),
+    "ncdemo_bench_energy_joules_per_token": Name("gauge", "Energy of all GPUs of the node / output tokens, median over repeats.", CELL),
+    "ncdemo_bench_usd_per_million_tokens": Name(
+        "gauge", "Pay-as-you-go price of the node for a million output tokens, median over repeats.", CELL
+    ),
+    "ncdemo_bench_highest_rate_requests_per_second": Name("gauge", "Highest rate that a search found to meet the objectives.", CELL),
     "ncdemo_bench_in_flight_requests": Name(
         "gauge", "Times from send to last token of the requests that went well / window, median over repeats.", CELL
     ),

@@ -15,7 +15,7 @@ from typing import Any
 from ncdemo.spec.follow import NodeState, RunState
 from ncdemo.spec.gpu_errors import SLOWDOWNS
 from ncdemo.spec.job_labels import PROMETHEUS_JOB
-from ncdemo.spec.result_bench import Cell
+from ncdemo.spec.result_bench import Cell, SearchResult
 from ncdemo.spec.run_folder import evictions, run_id, run_of
 from workloads.metrics.exporters.names import NAMES, PERCENTILES, STATUSES
 
@@ -47,6 +47,8 @@ CELL = {
     "requests_per_s": "ncdemo_bench_requests_per_second",
     "goodput_rps": "ncdemo_bench_goodput_requests_per_second",
     "slo_attainment": "ncdemo_bench_slo_attainment_ratio",
+    "energy_j_per_token": "ncdemo_bench_energy_joules_per_token",
+    "usd_per_mtok": "ncdemo_bench_usd_per_million_tokens",
 }
 LATENCIES = {name: f"ncdemo_bench_{name.removesuffix('_s')}_seconds" for name in ("ttft_s", "tpot_s", "itl_s", "e2e_s")}
 HOST = {
@@ -150,6 +152,7 @@ def groups(state: RunState | OtherNode, instance: str, alive_s: float | None = N
         for name, metric in ENGINE.items():
             group.add(metric, said.get(name), model=said.get("model"))
         _cells(group, [cell for cell in cells if cell.engine == engine])
+        _searches(group, [one for one in (record.bench.searches if record.bench else ()) if one.engine == engine])
     _machine(run, state, 0, state.started)
     found = [run, *engines.values()]
     for group in found:
@@ -235,11 +238,24 @@ def _cells(group: Group, cells: list[Cell]) -> None:
             group.add(metric, _median(getattr(cell, name) for cell in repeats), model=model, load=load)
         for name, metric in LATENCIES.items():
             for percentile in PERCENTILES:
-                values = [getattr(getattr(cell, name), percentile) for cell in repeats if getattr(cell, name)]
+                known = [found for cell in repeats if (found := getattr(cell, _since_due(name, cell)))]
+                values = [getattr(found, percentile) for found in known]
                 group.add(metric, _median(values), model=model, load=load, percentile=percentile)
         group.add("ncdemo_bench_in_flight_requests", _median(_in_flight(cell) for cell in repeats), model=model, load=load)
         late = [cell.client.max_lateness_s for cell in repeats if cell.client]
         group.add("ncdemo_bench_send_lateness_seconds", max(late, default=None), model=model, load=load)
+
+
+def _since_due(name: str, cell: Cell) -> str:
+    """Return where a latency is: the first token of an open loop is waited for since the request was due."""
+    return "ttft_from_schedule_s" if name == "ttft_s" and cell.concurrency is None else name
+
+
+def _searches(group: Group, searches: Iterable[SearchResult]) -> None:
+    """Add where searches for the highest rate ended; one that found none has no series."""
+    for one in searches:
+        load = " ".join(filter(None, (one.variant, "searched", one.lengths)))
+        group.add("ncdemo_bench_highest_rate_requests_per_second", one.max_goodput_rate_rps, model=one.model, load=load)
 
 
 def _load(cell: Cell) -> str:
