@@ -117,7 +117,7 @@ def open_run(folder: Path, spec: TrainSpec | BenchSpec, *, stop: StopRequest | N
         run.close("finished")
         finished = True
     except Interrupted as stopped:
-        _close(run, "interrupted", f"stopped by {stopped}; what was written until then is whole. Start the same command again")
+        _close(run, "interrupted", f"stopped by {stopped}; what was written until then is whole, and ncdemo jobs retry goes on with it")
         leave(WORKLOAD_INTERRUPTED)
     except BaseException as error:
         _close(run, "failed", str(error) if isinstance(error, SpecError | NoRoom) else f"{type(error).__name__}: {error}")

@@ -183,6 +183,10 @@ def follow(launch: Launch, dry_run: bool) -> None:
     if dry_run:
         click.echo(launch.describe())
         return
-    with progress_bars() as progress:
-        start(launch, progress)
+    try:
+        with progress_bars() as progress:
+            start(launch, progress)
+    except KeyboardInterrupt:
+        click.echo(f"{launch.folder}: stopped; go on with: ncdemo jobs retry {launch.folder.name}", err=True)
+        raise
     click.echo(launch.folder)

@@ -148,7 +148,8 @@ def _cells(cells: Sequence[dict[str, Any]]) -> Any:
         table.add_column(name, justify="right")
     for cell in cells:
         load = str(cell.get("setting") or f"concurrency {cell.get('concurrency')}")
-        ttft, tpot = (ms((cell.get(name) or {}).get("p50")) for name in ("ttft_s", "tpot_s"))
+        first = "ttft_s" if cell.get("concurrency") is not None else "ttft_from_schedule_s"
+        ttft, tpot = (ms((cell.get(name) or {}).get("p50")) for name in (first, "tpot_s"))
         engine = " ".join(filter(None, (str(cell.get("engine")), cell.get("variant"))))
         speed, goodput = number(cell.get("output_tokens_per_s"), 3), number(cell.get("goodput_rps"), 3)
         table.add_row(engine, load, str(cell.get("repeat")), speed, ttft, tpot, goodput, str(cell.get("failed")))

@@ -209,6 +209,8 @@ class BenchSpec(Spec):
         outside = "openai" in self.engines
         if outside != (self.url is not None):
             raise ValueError("url is for engine openai, which needs it: an endpoint that runs already; add the one that is missing")
+        if self.mode == "server" and "transformers" in self.engines:
+            raise ValueError("engines: transformers has no server, so it needs mode: offline; set it, or remove transformers")
         if outside and self.mode != "server":
             raise ValueError("engines: openai is an endpoint, so it needs mode: server; set it")
         if self.endpoint == "chat" and self.engines != ("openai",):

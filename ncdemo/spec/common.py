@@ -40,7 +40,7 @@ class ModelRef(Spec):
     revision: NonEmpty | None = None
     """Commit, tag or branch of a hub model (null: the hub's default branch)."""
     label: NonEmpty | None = None
-    """What results and reports call it (null: its name)."""
+    """What results and reports call it, and what an endpoint of others (engine openai) is asked for (null: its name)."""
 
     @property
     def shown(self) -> str:

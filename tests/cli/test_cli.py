@@ -186,6 +186,7 @@ def test_ctrl_c_ends_the_workload_and_leaves_the_run_readable(tiny_model: Path, 
     assert process.returncode == 130
     assert "Traceback" not in errors
     result = next(tmp_path.glob("runs/*/result.json"))
+    assert f"{result.parent}: stopped; go on with: ncdemo jobs retry {result.parent.name}" in errors
     assert '"interrupted"' in result.read_text()
     alive = subprocess.run(["pgrep", "-f", str(result.parent)], capture_output=True, text=True).stdout.split()
     assert alive == []

@@ -7,8 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from ncdemo.report.fairness import flags
+from ncdemo.spec import BenchSpec
 from ncdemo.spec.result_bench import PromptRows
 from ncdemo.spec.result_engine import EngineSample
 from tests.inference.conftest import Swept
@@ -171,13 +173,17 @@ def test_an_endpoint_that_is_not_there_is_one_clear_error(swept: Callable[..., S
     assert "127.0.0.1:9" in done.record.reason
 
 
-def test_an_engine_without_a_server_form_is_a_recorded_failure(swept: Callable[..., Swept]) -> None:
-    done = swept(engines=["transformers", "echo"])
+def test_an_engine_that_is_not_installed_is_a_recorded_failure(swept: Callable[..., Swept]) -> None:
+    done = swept(engines=["lmdeploy", "echo"])
     assert done.code == 0, done.said
     cells = {c.engine: c for c in done.cells}
-    assert cells["transformers"].failure == "engine_missing"
-    assert "transformers has no server form" in cells["transformers"].error
+    assert cells["lmdeploy"].failure == "engine_missing"
     assert cells["echo"].failed == 0
+
+
+def test_an_engine_without_a_server_form_is_refused() -> None:
+    with pytest.raises(ValidationError, match="engines: transformers has no server, so it needs mode: offline; set it, or remove"):
+        BenchSpec.model_validate_json('{"mode": "server", "engines": ["transformers", "echo"]}')
 
 
 def test_a_search_tries_few_rates_and_each_is_a_cell(swept: Callable[..., Swept]) -> None:

@@ -86,5 +86,5 @@ def test_a_failed_cell_of_a_trace_has_the_traces_requests(swept: Callable[..., S
     trace = tmp_path / "trace.csv"
     rows = ["2023-11-16 18:17:03.0,12,3", "2023-11-16 18:17:03.2,900,4", "2023-11-16 18:17:03.4,15,5"]
     trace.write_text("\n".join(["TIMESTAMP,ContextTokens,GeneratedTokens", *rows]))
-    (cell,) = swept(engines=["transformers"], concurrency=None, trace={"file": str(trace)}).cells
+    (cell,) = swept(engines=["lmdeploy"], concurrency=None, trace={"file": str(trace)}).cells
     assert (cell.failure, cell.requests, cell.failed) == ("engine_missing", 2, 2), "24 is prompts.count; one row is too long"

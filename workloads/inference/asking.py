@@ -61,7 +61,8 @@ class Asking:
             try:
                 self._tokenizers[model] = load_tokenizer(model)
             except SpecError as error:
-                raise ModelMissing(str(error)) from None
+                outside = ", whose tokenizer counts for the endpoint too; what that calls the model is its label"
+                raise ModelMissing(f"{error}{outside if 'openai' in self._spec.engines else ''}") from None
         return self._tokenizers[model]
 
     def _make(self, plan: PlannedCell) -> Asked | Failed:
