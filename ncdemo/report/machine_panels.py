@@ -11,7 +11,7 @@ from ncdemo.report.bands import band
 from ncdemo.report.columns import decimate
 from ncdemo.report.read import Run
 from ncdemo.report.samples import Curve, Telemetry
-from ncdemo.report.show import byte_unit
+from ncdemo.report.show import byte_unit, link_unit
 
 FEW = 4
 """Nodes that have a line each, and panels of their own for their GPUs."""
@@ -168,7 +168,8 @@ def _scaled(panel: Panel) -> Panel:
     """Put the byte unit that fits the largest value in the title's place for it."""
     if "{}" not in panel.title or not panel.lines:
         return panel
-    scale, unit = byte_unit(max(line.top for line in panel.lines))
+    fits = link_unit if "PCIe" in panel.title or "NVLink" in panel.title else byte_unit
+    scale, unit = fits(max(line.top for line in panel.lines))
     lines = [
         replace(one, y=one.y / scale, low=None if one.low is None else one.low / scale, high=None if one.high is None else one.high / scale)
         for one in panel.lines

@@ -49,6 +49,14 @@ def byte_unit(largest: float) -> tuple[int, str]:
     return 1, "B"
 
 
+def link_unit(largest: float) -> tuple[int, str]:
+    """The same in powers of ten, in which links are sold: a Gen5 x16 slot has 63 GB/s each way."""
+    for power, unit in ((3, "GB"), (2, "MB"), (1, "kB")):
+        if largest >= 1000**power:
+            return 1000**power, unit
+    return 1, "B"
+
+
 def duration(seconds: float | None) -> str:
     if seconds is None:
         return NOT_MEASURED

@@ -49,6 +49,7 @@ def training(runs: list[Run]) -> Table:
             "Tokens/s (median step)": number(result.tokens_per_s if result else None),
             "Largest resident memory of a rank": size(result.peak_rss_bytes if result else None),
             "Peak GPU memory": size(result.peak_vram_bytes if result else None),
+            "GPU energy of the steps (J)": number(result.energy_j if result else None),
             "Ranks": number(result.world_size if result else None),
             "Precision": result.precision if result else NOT_MEASURED,
             "Trainable parameters": number(result.trainable_parameters if result else None),

@@ -2,6 +2,7 @@
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
 from ncdemo.report.columns import decimate
 from ncdemo.report.figure import DASHES, INK, MUTED, NARROW, PAPER, SERIES, WIDE, Plot, drawing, panels, to_svg
@@ -49,7 +50,7 @@ def _loss(runs: list[Run], colours: dict[str, int], width: float) -> str:
             ax.plot(x, y, linestyle=(0, (1, 2)), linewidth=1, color=colour, zorder=3)
             ax.plot(x, y, "o", markersize=7, color=colour, markeredgecolor=PAPER, markeredgewidth=1.2, zorder=4)
     ax.set_title("Loss (nats)")
-    ax.set_xlabel("optimizer step")
+    _of_steps(ax)
     return to_svg(fig, f"Loss per optimizer step of {_names(runs)}, with held-out loss as dots")
 
 
@@ -59,8 +60,14 @@ def _curve(runs: list[Run], colours: dict[str, int], column: str, title: str) ->
         _line(ax, run, colours, column)
     ax.set_ylim(0, max(float(np.nanmax(run.steps[column], initial=0)) for run in runs) * 1.06 or 1)
     ax.set_title(title)
-    ax.set_xlabel("optimizer step")
+    _of_steps(ax)
     return to_svg(fig, f"{title} per optimizer step of {_names(runs)}")
+
+
+def _of_steps(ax: Axes) -> None:
+    """Half a step is none."""
+    ax.set_xlabel("optimizer step")
+    ax.xaxis.set_major_locator(MaxNLocator(nbins="auto", integer=True, steps=[1, 2, 2.5, 5, 10]))
 
 
 def _spent(runs: list[Run], colours: dict[str, int], column: str, unit: str) -> str:

@@ -22,11 +22,10 @@ def same_start(ours: Sequence[int | str], theirs: Sequence[int | str]) -> float:
     return same / longest if longest else 1.0
 
 
-def judged(cells: Iterable[Cell], reference: str | None = None, distinct: int | None = None) -> list[Cell]:
+def judged(cells: Iterable[Cell], reference: str | None = None) -> list[Cell]:
     """Return the cells with what only all of one model, load and repeat can say: agreement with the others, and who answered worse.
 
-    `reference`: the engine whose answers are right, where the spec names one. `distinct`: prompts of a cell that differ (None: all).
-    Cells of an older version keep what they have.
+    `reference`: the engine whose answers are right, where the spec names one. Cells of an older version keep what they have.
     """
     found = list(cells)
     groups: dict[tuple[str, str, int], list[int]] = {}
@@ -35,7 +34,7 @@ def judged(cells: Iterable[Cell], reference: str | None = None, distinct: int | 
     for places in groups.values():
         group = [found[at] for at in places]
         for at, cell in zip(places, group, strict=True):
-            found[at] = cell.model_copy(update=_agreed(cell, group, reference) | {"exact_match_best": _better(cell, group, distinct)})
+            found[at] = cell.model_copy(update=_agreed(cell, group, reference) | {"exact_match_best": _better(cell, group)})
     return found
 
 
@@ -65,11 +64,11 @@ def _between(a: Cell, b: Cell) -> float | None:
     return (b.agreements or {}).get(a.subject, (a.agreements or {}).get(b.subject))
 
 
-def _better(cell: Cell, group: Sequence[Cell], distinct: int | None) -> float | None:
+def _better(cell: Cell, group: Sequence[Cell]) -> float | None:
     """Return the best share of right answers of another, if this cell's is lower by more than noise."""
     mine, examples = cell.exact_match, cell.exact_match_examples
     others = [c.exact_match for c in group if c is not cell and c.exact_match is not None and c.exact_match_examples == examples]
     if mine is None or not examples or not others:
         return None
-    n = examples if distinct is None else min(examples, distinct)
+    n = min(examples, cell.distinct_prompts or examples)
     return max(others) if apart(max(others), mine, n)[0] > 0 else None

@@ -211,6 +211,8 @@ class BenchSpec(Spec):
             raise ValueError("url is for engine openai, which needs it: an endpoint that runs already; add the one that is missing")
         if self.mode == "server" and "transformers" in self.engines:
             raise ValueError("engines: transformers has no server, so it needs mode: offline; set it, or remove transformers")
+        if outside and len(self.precisions) * len(self.tensor_parallel_sizes) > 1:
+            raise ValueError("engines: openai runs already, in one precision and on so many GPUs as it has; give one of each")
         if outside and self.mode != "server":
             raise ValueError("engines: openai is an endpoint, so it needs mode: server; set it")
         if self.endpoint == "chat" and self.engines != ("openai",):

@@ -158,6 +158,9 @@ class TrainResult(Record):
     """Largest resident memory of a rank's process, of all ranks."""
     peak_vram_bytes: int | None = None
     """Most GPU memory that tensors of a rank took, of all ranks and of the last attempt."""
+    energy_j: float | None = None
+    """What all GPUs of the node took in the steps (None: no GPU tells, not known for a step, as for one that reaches over a stop, or
+    several nodes: `ncdemo train compare` sums them up where their folders lie side by side)."""
     world_size: int
     engine: str | None = None
     """What really ran, e.g. DistributedDataParallel (None: a run of an older version)."""

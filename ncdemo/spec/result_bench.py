@@ -218,6 +218,8 @@ class Cell(Record):
     exact_match_best: float | None = None
     """Fairness: the highest exact_match of another subject of the same model, load and repeat, where this cell's is lower by more than
     noise: Newcombe's interval at 95 %, of as many examples as there are distinct prompts (None: it is not)."""
+    distinct_prompts: int | None = None
+    """Prompts of the cell that differ: a short file is repeated (None: not measured, or a run of an older version)."""
     gates: Gates | None = None
     client: Client | None = None
     counted: EngineCounts | None = None

@@ -10,7 +10,8 @@ import pytest
 from ncdemo.spec.common import Prices
 from ncdemo.spec.energy import Meter
 from ncdemo.spec.result_bench import Cell
-from workloads.inference.cost import priced, settle, with_energy
+from workloads.inference.cost import priced, with_energy
+from workloads.metrics.settle import settle
 
 CELL = Cell(engine="a", model="m", concurrency=1, repeat=0, requests=1, failed=0, start_s=1.0, window_s=2.0, output_tokens=500)
 

@@ -68,6 +68,8 @@ def test_rows_of_a_file_are_asked_once(spec_of: Callable[..., BenchSpec], tmp_pa
     assert [what.references for what in made[:2]] == [["2", "3", "4", "5"], ["6", "7", "8", "9"]], "the first two are the warm-up's"
     assert [p.index for p in made[-1].prompts] == [0, 1, 2, 3]
     assert made[0].rows.used == 4
+    short = spec_of(lengths=LENGTHS, prompts={"count": 1}, warmup_requests=3)
+    assert asked_by(short, cells(short))[0].before(3).output_tokens == [4, 4, 4]
 
 
 def test_a_file_with_too_few_rows_is_asked_again_unless_the_spec_insists(spec_of: Callable[..., BenchSpec], tmp_path: Path) -> None:

@@ -51,6 +51,7 @@ def test_a_training_run_arrives_whole_and_again_changes_nothing(train_run, gatew
     record = json.loads((folder / "result.json").read_text())
     assert of(first, "ncdemo_train_steps_total") == [60]
     assert of(first, "ncdemo_train_tokens_total") == [record["train"]["tokens"]]
+    assert of(first, "ncdemo_train_energy_joules") == [7_654_321]
     assert of(first, "ncdemo_eval_loss", evaluation="first") == [2.48]
     assert of(first, "ncdemo_eval_loss", evaluation="last") == [0.41]
     assert of(first, "ncdemo_run_status", status="finished") == [1]

@@ -1,6 +1,7 @@
 """A run that lives: scraped at its port, pushed while it runs and at its end, and never harmed by either."""
 
 import contextlib
+import http.client
 import json
 import os
 import signal
@@ -52,10 +53,10 @@ def values(series, name, **labels):
 
 
 def quiet(scrape, url):
-    """Scrape; nothing while nobody listens."""
+    """Scrape; nothing while nobody listens, or where who answers is killed in the midst of it."""
     try:
         return scrape(url)
-    except (OSError, urllib.error.URLError):
+    except (OSError, urllib.error.URLError, http.client.HTTPException):
         return {}
 
 

@@ -134,6 +134,7 @@ def train_run(tmp_path: Path) -> Make:
             tokens_per_s=sorted(s.tokens_per_s for s in done[1:])[29],
             peak_rss_bytes=3 * 1024**3,
             peak_vram_bytes=None if not gpus else 40 * 1024**3,
+            energy_j=None if not gpus else 7_654_321.0,
             world_size=max(gpus, 1),
             precision="bf16" if gpus else "fp32",
             trainable_parameters=134_515_008,

@@ -10,6 +10,7 @@ import pytest
 from ncdemo.report import show
 from ncdemo.report.columns import decimate, ecdf, rows_of
 from ncdemo.report.fairness import interval
+from ncdemo.report.requests import to_latencies
 from ncdemo.report.samples import to_telemetry
 
 
@@ -38,6 +39,10 @@ def test_units():
     assert [show.percent(share) for share in (0.0, 1.0)] == ["0.0 %", "100.0 %"]
     assert [show.percent(share) for share in (1999 / 2000, 99999 / 100000, 0.0003)] == ["99.95 %", "99.999 %", "0.03 %"], "one failed"
     assert show.size(3 * 1024**3) == "3 GiB"
+    assert (show.byte_unit(1e9), show.link_unit(1e9)) == ((1024**2, "MiB"), (10**9, "GB")), (
+        "memory in powers of two, links as they are sold"
+    )
+    assert [show.link_unit(rate)[1] for rate in (63e9, 5e6, 2e3, 12.0)] == ["GB", "MB", "kB", "B"]
     assert show.size(512) == "512 B"
     assert show.duration(12.34) == "12.3 s"
     assert show.duration(200) == "3 min 20 s"
@@ -101,3 +106,14 @@ def test_importing_the_report_loads_nothing_heavy():
     code = "import ncdemo.report, sys, json; print(json.dumps(sorted(sys.modules)))"
     loaded = set(json.loads(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout))
     assert not loaded & {"torch", "transformers", "pandas", "pulumi", "workloads", "matplotlib.pyplot", "ncdemo.cli"}
+
+
+def test_the_first_token_of_an_open_loop_is_drawn_from_when_it_was_due():
+    def request(**more):
+        return {"engine": "a", "model": "m", "repeat": 0, "ok": True, "sent_s": 1.0, "chunk_s": [1.1], "chunk_tokens": [1], "e2e_s": 0.1,
+                "ttft_s": 0.1, "ttft_from_schedule_s": 3.1, **more}  # fmt: skip
+
+    open_loop, closed = request(setting="poisson 4 req/s", concurrency=None), request(setting="concurrency 4", concurrency=4)
+    older = {key: value for key, value in open_loop.items() if key != "ttft_from_schedule_s"} | {"repeat": 1}
+    found = to_latencies([[open_loop, closed, older]], [])
+    assert [list(cell.ttft_s) for cell in found.values()] == [[3.1], [0.1], [0.1]]

@@ -58,8 +58,8 @@ def test_other_loads_and_repeats_are_others_business() -> None:
 
 def test_answers_that_are_right_less_often_than_anothers_are_flagged() -> None:
     def pair(mine: float, theirs: float, examples: int, distinct: int | None = None) -> list[list[str]]:
-        found = [cell(e, {}, exact_match=share, exact_match_examples=examples) for e, share in (("a", mine), ("b", theirs))]
-        return [flags(c) for c in judged(found, distinct=distinct)]
+        about = {"exact_match_examples": examples, "distinct_prompts": distinct}
+        return [flags(c) for c in judged([cell("a", {}, exact_match=mine, **about), cell("b", {}, exact_match=theirs, **about)])]
 
     assert pair(0.3, 0.9, 64) == [["30.0 % of the answers are right, of another engine's 90.0 %"], []]
     assert pair(0.8, 0.9, 16) == [[], []], "no more than noise"

@@ -3,17 +3,18 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 from ncdemo.spec.base import SpecError
-from ncdemo.spec.bench import BenchSpec
+from ncdemo.spec.bench import BenchSpec, Prompts
 from ncdemo.spec.result_bench import PromptRows
 from ncdemo.spec.sweep import PlannedCell, requests, settings
 from ncdemo.spec.traces import replayed
 from ncdemo.spec.traffic import Load, Trace
 from workloads.inference.frameworks.base import Params, Prompt
 from workloads.inference.load.synthesize import synthesize, synthesize_shared
-from workloads.inference.prompts import load_prompts, prompt_hash
+from workloads.inference.prompts import Loaded, load_prompts, prompt_hash
 
 log = logging.getLogger("ncdemo.bench")
 
@@ -58,8 +59,8 @@ class Asked:
         """Return the requests of a warm-up."""
         if self.warm_up is None:
             return self.first(count)
-        many = len(self.warm_up)
-        return replace(self, prompts=self.warm_up, references=[None] * many, output_tokens=[self.max_new_tokens] * many, offsets_s=None)
+        outputs = [self.output_tokens[min(i, len(self.output_tokens) - 1)] for i in range(len(self.warm_up))]
+        return replace(self, prompts=self.warm_up, references=[None] * len(outputs), output_tokens=outputs, offsets_s=None)
 
 
 def asked(spec: BenchSpec, cell: PlannedCell, tokenizer: Any) -> Asked:
@@ -83,13 +84,16 @@ def asked(spec: BenchSpec, cell: PlannedCell, tokenizer: Any) -> Asked:
 def _window(spec: BenchSpec, cell: PlannedCell, tokenizer: Any, room: int) -> Asked | None:
     """Return the rows of the file that are this cell's alone; None where there are too few, and the spec doesn't insist."""
     count, warm = spec.prompts.count, spec.warmup_requests
-    known = [] if cell.load.search else settings(spec)
+    if cell.load.search:  # nobody knows how many rates it tries
+        return None
+    known = settings(spec)
     total = warm + count * len(known) * spec.repeats
-    loaded = load_prompts(spec.prompts.model_copy(update={"count": max(total, 1)}), tokenizer, room)
-    if cell.load.search or loaded.rows.used < total or len({p.token_ids for p in loaded.prompts}) < total:
+    loaded = _rows(spec.prompts.model_copy(update={"count": max(total, 1)}), tokenizer, room)
+    differ = len({p.token_ids for p in loaded.prompts})
+    if differ < total:
         if spec.prompts.distinct:
             raise SpecError(
-                f"prompts.distinct: {spec.prompts.file} has {len({p.token_ids for p in loaded.prompts})} prompts that differ, and "
+                f"prompts.distinct: {spec.prompts.file} has {differ} prompts that differ, and "
                 f"{total} are asked for ({len(known)} loads x {spec.repeats} repeats x {count}, and {warm} of the warm-up); "
                 "give a longer file, a lower prompts.count, or lengths"
             )
@@ -100,6 +104,12 @@ def _window(spec: BenchSpec, cell: PlannedCell, tokenizer: Any, room: int) -> As
     renumbered = [replace(prompt, index=i) for i, prompt in enumerate(mine)]
     what = Asked(renumbered, references, [spec.sampling.max_new_tokens] * count, rows=rows, distinct=True)
     return _warm(spec, what, loaded.prompts[:warm])
+
+
+@lru_cache(maxsize=2)
+def _rows(prompts: Prompts, tokenizer: Any, room: int) -> Loaded:
+    """Read a file once for all cells, rather than once for each."""
+    return load_prompts(prompts, tokenizer, room)
 
 
 def _warm(spec: BenchSpec, what: Asked, others: Sequence[Prompt]) -> Asked:

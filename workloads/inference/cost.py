@@ -3,12 +3,8 @@
 priced(cell, spec.prices); with_energy(cell, Meter.read(run / "samples.jsonl"))
 """
 
-import time
-from pathlib import Path
-
 from ncdemo.spec.common import Prices
 from ncdemo.spec.energy import Meter
-from ncdemo.spec.follow import last_records
 from ncdemo.spec.result_bench import Cell
 from ncdemo.spec.sizes import find
 
@@ -38,10 +34,3 @@ def with_energy(cell: Cell, meter: Meter) -> Cell:
     joules, source = found or (None, None)
     per_token = joules / cell.output_tokens if joules is not None else None
     return cell.model_copy(update={"energy_j": joules, "energy_from": source, "energy_j_per_token": per_token})
-
-
-def settle(path: Path, time_s: float, period_s: float) -> None:
-    """Wait until the samples of a run with GPUs reach `time_s`, as the sampler writes up to a second late; no longer than 3 s."""
-    end_s = time.monotonic() + min(3.0, period_s + 1.0)
-    while (last := next(last_records(path), {})).get("gpus") and last.get("time_s", 0.0) < time_s and time.monotonic() < end_s:
-        time.sleep(0.05)

@@ -20,7 +20,7 @@ from ncdemo.spec.sweep import PlannedCell, cells, searches
 from workloads.inference.asked import Asked, arrival_seed, requests_of
 from workloads.inference.asking import Asking
 from workloads.inference.changes import server_args
-from workloads.inference.cost import priced, settle, with_energy
+from workloads.inference.cost import priced, with_energy
 from workloads.inference.frameworks import engine_version
 from workloads.inference.frameworks.base import Answer
 from workloads.inference.ledger import Ledger
@@ -30,6 +30,7 @@ from workloads.inference.servers.command import served_versions
 from workloads.inference.stage import Stage, precision
 from workloads.inference.starts import Starts
 from workloads.inference.subject import Failed
+from workloads.metrics.settle import settle
 from workloads.room import NoRoom
 from workloads.run import Run, progress
 
@@ -167,6 +168,7 @@ class Sweep:
         # Sampled texts differ by design; only greedy ones can be compared.
         alike = self._starts.agreements(plan, records) if s.temperature == 0 and not summed.error else None
         more = {"exact_match": share, "exact_match_examples": examples, "gates": gates, "agreements": alike, **did}
+        more["distinct_prompts"] = len({prompt.token_ids for prompt in what.prompts})
         return priced(summed.model_copy(update=more), spec.prices)
 
     def _kept_out(self, prefix_cache: str, what: Asked) -> str:
@@ -204,14 +206,13 @@ class Sweep:
         """Sum up what is measured so far, so that an interrupted benchmark keeps its cells."""
         said = served_versions(self._run.folder)
         first = self._asking.first
-        rows = first.rows if first else None
         done = [with_energy(entry.cell, meter) if meter else entry.cell for entry in self._ledger.entries]
         return BenchResult(
-            cells=judged(done, self._spec.reference, rows.used if rows else None),
+            cells=judged(done, self._spec.reference),
             searches=list(self._found.values()),
             prompt_tokens=sum(len(p.token_ids) for p in first.prompts) if first else 0,
             prompt_hash=first.hash if first else "",
-            prompt_rows=rows,
+            prompt_rows=first.rows if first else None,
             engine_versions={e: said.get(e) or engine_version(e) or "not installed" for e in self._spec.engines},
             server_args={engine: list(words) for engine, words in self._spec.server_args.items()},
             load_time_s=dict(stage.load_time_s),

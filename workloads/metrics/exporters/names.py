@@ -52,6 +52,7 @@ NAMES: dict[str, Name] = {
     "ncdemo_train_median_tokens_per_second": Name("gauge", "Median over all steps but the first; of a finished run."),
     "ncdemo_train_world_size": Name("gauge", "Ranks that trained; of a finished run."),
     "ncdemo_train_peak_vram_bytes": Name("gauge", "Most GPU memory that tensors of a rank took; of a finished run."),
+    "ncdemo_train_energy_joules": Name("gauge", "What all GPUs of the node took in the steps; of a finished run on one node."),
     "ncdemo_eval_loss": Name("gauge", "Held-out loss in nats, of the first and of the newest evaluation.", ("evaluation",)),
     "ncdemo_eval_token_accuracy_ratio": Name("gauge", "Held-out target tokens that are the model's first choice.", ("evaluation",)),
     "ncdemo_eval_exact_match_ratio": Name("gauge", "Held-out answers equal to the reference.", ("evaluation",)),

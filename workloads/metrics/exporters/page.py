@@ -223,6 +223,7 @@ def _train(group: Group, state: RunState) -> None:
         group.add("ncdemo_train_median_tokens_per_second", result.tokens_per_s)
         group.add("ncdemo_train_world_size", result.world_size)
         group.add("ncdemo_train_peak_vram_bytes", result.peak_vram_bytes)
+        group.add("ncdemo_train_energy_joules", result.energy_j)
 
 
 def _cells(group: Group, cells: list[Cell]) -> None:

@@ -4,6 +4,7 @@ Reading order: `fit` is the whole run; step.py is one optimizer step; plan.py sa
 """
 
 import logging
+import os
 import statistics
 import time
 from collections.abc import Callable
@@ -14,14 +15,17 @@ from typing import Any
 import torch
 
 from ncdemo.spec.base import SpecError
+from ncdemo.spec.job import node_count
 from ncdemo.spec.result import EvalRecord, TrainResult
 from ncdemo.spec.train import Data, Train, TrainSpec
 from workloads.data.source import load_dataset
 from workloads.data.tokens import TokenExample, cut, tokenize
+from workloads.metrics.settle import settle
 from workloads.run import Run, progress
 from workloads.stop import Interrupted, StopRequest
 from workloads.training.core.attention import PACKED
 from workloads.training.core.checkpoint import Checkpoints
+from workloads.training.core.energy import energy_j
 from workloads.training.core.evaluate import evaluate
 from workloads.training.core.flops import Utilization
 from workloads.training.core.layers import eager
@@ -147,6 +151,9 @@ def fit(
         return
     rates = [s.tokens_per_s for s in at.steps]
     shares = [s.mfu for s in at.steps[1:] or at.steps if s.mfu is not None]
+    alone, hz = node_count(os.environ) == 1, spec.telemetry.sample_hz
+    if alone and hz:
+        settle(folder / "samples.jsonl", at.steps[-1].end_s, 1 / hz)
     run.train = TrainResult(
         steps=len(at.steps),
         examples=sum(s.examples for s in at.steps),
@@ -157,6 +164,7 @@ def fit(
         mfu=statistics.median(shares) if shares else None,
         peak_rss_bytes=peak_rss_bytes,
         peak_vram_bytes=peak_vram_bytes,
+        energy_j=energy_j(folder / "samples.jsonl", at.steps) if alone else None,
         world_size=strategy.world_size,
         engine=strategy.engine,
         precision=strategy.precision,
