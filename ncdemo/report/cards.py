@@ -138,14 +138,14 @@ def _best(cells: list[Cell]) -> list[Cell]:
     """
     groups: dict[str, list[Cell]] = {}
     for cell in cells:
-        if cell.output_tokens_per_s is not None:
-            groups.setdefault(cell.load, []).append(cell)
+        groups.setdefault(cell.load, []).append(cell)
+    measured = [group for group in groups.values() if any(c.output_tokens_per_s is not None for c in group)]
 
     def rank(group: list[Cell]) -> tuple[bool, bool, float]:
         fair = not any(flags(c) for c in group)
-        return fair, fair and not _short_of(group), median(c.output_tokens_per_s or 0.0 for c in group)
+        return fair, fair and not _short_of(group), median(v for c in group if (v := c.output_tokens_per_s) is not None)
 
-    return max(groups.values(), key=rank, default=[])
+    return max(measured, key=rank, default=[])
 
 
 def _short_of(cells: list[Cell]) -> str:

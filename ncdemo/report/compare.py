@@ -121,9 +121,9 @@ class SameEndpoint:
 
 def heading(a: Side, b: Side) -> list[Unfinished | Arguments | SameEndpoint]:
     """Return what is to be known before any figure is read."""
-    twice = a.run != b.run and a.url is not None and a.url == b.url
-    untold = any(c.gates and c.gates.prefix_cache == "distinct prompts" for c in (*a.cells, *b.cells))
-    return [*unfinished(a, b), *arguments(a, b), *([SameEndpoint(a.url)] if twice and a.url and untold else [])]
+    asked = [{c.gates.prompt_hash for c in side.cells if c.gates and c.gates.prefix_cache == "distinct prompts"} for side in (a, b)]
+    twice = a.run != b.run and a.url == b.url and bool(asked[0] & asked[1])
+    return [*unfinished(a, b), *arguments(a, b), *([SameEndpoint(a.url)] if twice and a.url else [])]
 
 
 def arguments(a: Side, b: Side) -> list[Arguments]:

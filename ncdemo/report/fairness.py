@@ -50,6 +50,8 @@ def flags(cell: Cell) -> list[str]:
         )
     if cell.gates and cell.gates.prefix_cache == "unknown":
         found.append("whether a prefix cache answered is not known: ask distinct prompts (lengths, or a longer prompts.file)")
+    if cell.gates and cell.gates.prefix_cache == "asked before":
+        found.append("a try that was cut short may have asked the same prompts, and the prefix cache could not be emptied")
     if cell.gates and cell.gates.prefix_cache == "on":
         found.append("a prefix cache was on and could not be emptied before the cell: set prompts.distinct")
     return found
@@ -88,8 +90,13 @@ def refusal(ours: Sequence[Cell], theirs: Sequence[Cell], names: tuple[str, str]
             alike = [[c for c in alike[0] if c.repeat == repeat] for repeat in {c.repeat for c in ours} & {c.repeat for c in theirs}]
         for group in alike:
             if len(values := _values(group, field)) > 1:
-                return f"{field} differs: {' and '.join(map(str, values))}"
+                return f"{field} differs: {' and '.join(map(str, values))}{_why(field, group)}"
     return differing(ours, theirs, names)
+
+
+def _why(field: str, cells: Sequence[Cell]) -> str:
+    distinct = {c.gates.prefix_cache == "distinct prompts" for c in cells if c.gates}
+    return "; one side's were distinct: set prompts.distinct alike" if field == "prompt_hash" and len(distinct) > 1 else ""
 
 
 def objectives_differ(cells: Sequence[Cell]) -> str | None:

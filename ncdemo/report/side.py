@@ -79,7 +79,7 @@ def read_side(folder: Path, subject: str | None) -> Side:
         distinct=bench.prompt_rows.used if bench and bench.prompt_rows else None,
         about=_machine(folder) | {"engine version": measured.versions.get(cells[0].engine, "not known")}, folder=folder,
         whole=measured.whole, finished=len(measured.cells), planned=measured.planned, server_args=_server_args(measured, cells),
-        url=measured.spec.get("url") if cells[0].engine == "openai" else None,
+        url=str(measured.spec.get("url") or "").rstrip("/").removesuffix("/v1") or None if cells[0].engine == "openai" else None,
     )  # fmt: skip
 
 

@@ -41,22 +41,28 @@ def judged(cells: Iterable[Cell], reference: str | None = None) -> list[Cell]:
 def _agreed(cell: Cell, group: Sequence[Cell], reference: str | None) -> dict[str, object]:
     """Return the agreement with the reference or, without one, the highest that so many others reach as make a majority with this one.
 
-    With two engines each is judged by the other: nothing says which of them is wrong.
+    With two engines each is judged by the other: nothing says which of them is wrong. So it is where the reference has no answers.
     """
     if cell.agreements is None:
         return {}
     pairs = [(share, other) for other in group if other is not cell and (share := _between(cell, other)) is not None]
-    if reference:
-        right = [pair for pair in pairs if pair[1].engine == reference and cell.engine != reference]
-        pairs = sorted(right, key=lambda pair: pair[1].variant != cell.variant)[:1]  # its own variant, else the first
-    else:
-        pairs = sorted(pairs, key=lambda pair: -pair[0])[: (len(pairs) + 1) // 2]
+    right = [pair for pair in pairs if pair[1].engine == reference]
+    named = reference is not None and (bool(right) or cell.engine == reference)
+    if named:  # its own variant, else the first
+        pairs = sorted(right, key=lambda pair: pair[1].variant != cell.variant)[:1] if cell.engine != reference else []
+    else:  # another number format alone parts answers
+        alike = [pair for pair in pairs if _precision(pair[1]) == _precision(cell)]
+        pairs = sorted(alike, key=lambda pair: -pair[0])[: (len(alike) + 1) // 2]
     share, other = pairs[-1] if pairs else (None, None)
     return {
         "token_agreement": share,
         "agreement_with": other.subject if other else None,
-        "agreement_by": None if other is None else "reference" if reference else "others",
+        "agreement_by": None if other is None else "reference" if named else "others",
     }
+
+
+def _precision(cell: Cell) -> str | None:
+    return cell.gates.precision if cell.gates else None
 
 
 def _between(a: Cell, b: Cell) -> float | None:

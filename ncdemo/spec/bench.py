@@ -34,8 +34,8 @@ class Prompts(Spec):
     """A row that is broken, or too long for max_model_len: `stop` says which and ends the run, `skip` leaves it out and counts it."""
     distinct: bool | None = None
     """true: each load, length and repeat asks other prompts, and the warm-up others again, so that no prefix cache knows them; all engines
-    are asked alike. It needs lengths, a trace, or a file with rows enough for all. null: where the engines include openai, whose cache
-    can't be emptied, and what is asked allows it."""
+    are asked alike. It needs lengths, a trace, or a file with rows enough for all, of which 64 tokens differ. null: where the engines
+    include openai, whose cache can't be emptied, and what is asked allows it."""
 
 
 class Sampling(Spec):

@@ -5,7 +5,7 @@ Meter.read(run / "samples.jsonl").joules(1.0, 3.0)    # (412.7, "counter")
 
 import json
 from bisect import bisect_left
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -82,7 +82,7 @@ class Meter:
         readings: list[tuple[float, float | None, float | None]] = []
         attempts, number, counters, period_s = [], Attempts(), _Counters(), 0.0
         first: tuple[int, int, float] | None = None
-        for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+        for line in _lines(path):
             try:
                 sample = _sample(line)
             except ValueError:
@@ -171,6 +171,13 @@ class _Counters:
             if before and before[0] == attempt and gpu.energy_j < before[1]:
                 self.reset.add(attempt)
             self._last[gpu.index] = (attempt, gpu.energy_j)
+
+
+def _lines(path: Path) -> Iterator[str]:
+    """Yield a file's lines, one in memory at a time: a run of days has gigabytes; none where there is no file."""
+    if path.exists():
+        with path.open(encoding="utf-8", errors="replace") as file:
+            yield from file
 
 
 def _sum(values: list[float | None]) -> float | None:

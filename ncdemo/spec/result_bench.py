@@ -86,7 +86,8 @@ class Gates(Record):
     warmup_requests: int
     prefix_cache: str
     """How it was kept from answering: off, reset (emptied before the cell) or distinct prompts (it can't be emptied, and nothing in the
-    run had asked them before); 'on' where it can't be emptied; 'unknown' for an endpoint of others."""
+    run had asked them before); 'asked before' where a try that was cut short may have asked those; 'on' where it can't be emptied;
+    'unknown' for an endpoint of others."""
     prefix_reuse: bool | None = None
     """Whether requests of the cell may find each other's prefixes (None: a result of an older version)."""
     mode: Literal["offline", "server"] | None = None
@@ -145,7 +146,7 @@ class Cell(Record):
     """Why the cell could not be measured. Answers that came before it failed are among its requests, and in no figure of it."""
     failure: str | None = None
     """Class of that error: engine_missing, model_missing, load_failed, engine_died, engine_hung, engine_error, out_of_memory,
-    prompt_too_long, load_generator, disk_full, and those of requests where all failed."""
+    prompt_too_long, no_prompts, load_generator, disk_full, and those of requests where all failed."""
     first_try: str | None = None
     """Why a search's first try of this rate gave nothing: it was measured once more (None: it was not)."""
     start_s: float | None = None
@@ -206,8 +207,9 @@ class Cell(Record):
     """Mean share of leading output tokens, of the first 32, equal to those of each subject whose cell of the same model, load and repeat
     was measured before (None: the answers were sampled or have no token ids, the cell was not measured, or an older version)."""
     token_agreement: float | None = None
-    """Fairness: that share with the spec's reference; without one the highest that so many other subjects reach as make a majority with
-    this one, so of two engines each has the other's. None: this is the reference, or there is nobody to compare with."""
+    """Fairness: that share with the spec's reference; without its answers the highest that so many other subjects of the same precision
+    reach as make a majority with this one, so of two engines each has the other's. None: this is the reference, or there is nobody to
+    compare with."""
     agreement_with: str | None = None
     """The subject with which that is (None also in results of an older version, where it is the first one)."""
     agreement_by: Literal["reference", "others"] | None = None

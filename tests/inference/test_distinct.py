@@ -15,6 +15,7 @@ from tests.inference.conftest import SPEC, Swept
 from workloads.data.models import load_tokenizer
 from workloads.inference.asked import Asked, asked
 from workloads.inference.asking import KEPT, Asking
+from workloads.inference.subject import Failed
 
 LENGTHS = [{"input_tokens": 24, "output_tokens": 4}]
 
@@ -80,11 +81,63 @@ def test_a_file_with_too_few_rows_is_asked_again_unless_the_spec_insists(spec_of
     assert not any(what.distinct for what in made)
     insists = spec_of(prompts={**prompts, "distinct": True}, concurrency=[1, 2], repeats=3)
     with pytest.raises(
-        SpecError, match=r"has 25 prompts that differ, and 26 are asked for \(2 loads x 3 repeats x 4, and 2 of the warm-up\)"
+        SpecError,
+        match=r"has 25 prompts that differ within 64 tokens, and 26 are asked for \(2 loads x 3 repeats x 4, and 2 of the warm-up\)",
     ):
         asked_by(insists, cells(insists)[:1])
     with pytest.raises(ValidationError, match="a search asks as many prompts as it likes, so they must be synthesised; give lengths"):
         spec_of(prompts={**prompts, "count": 300, "distinct": True}, concurrency=None, search={})
+
+
+def test_rows_that_begin_alike_are_left_out_and_others_read_on(spec_of: Callable[..., BenchSpec], tmp_path: Path) -> None:
+    file = tmp_path / "rows.jsonl"
+    same = "The same beginning, over and over, so that it is longer than any template of a chat is. " * 12
+    told = ["Say 0.", *(f"{same}{i}" for i in range(20)), *(f"Say {i}." for i in range(1, 30))]
+    file.write_text("".join(json.dumps({"prompt": text}) + "\n" for text in told))
+    spec = spec_of(prompts={"file": str(file), "count": 4}, concurrency=[1, 2], repeats=3, max_model_len=2048)
+    made = asked_by(spec, cells(spec))
+    assert all_differ(made, each=4, warm=2)
+    assert sum(same[:60] in prompt.messages[0]["content"] for what in made for prompt in (*what.prompts, *what.warm_up)) <= 7, (
+        "the warm-up is in each"
+    )
+
+
+def test_a_broken_row_far_down_is_no_reason_to_end_a_run_that_did_not_insist(spec_of: Callable[..., BenchSpec], tmp_path: Path) -> None:
+    file = tmp_path / "rows.jsonl"
+    rows(file, 10)
+    file.write_text(file.read_text() + "no JSON\n")
+    spec = spec_of(prompts={"file": str(file), "count": 4}, concurrency=[1, 2], repeats=3)
+    assert not any(what.distinct for what in asked_by(spec, cells(spec)))
+    insists = spec_of(prompts={"file": str(file), "count": 4, "distinct": True}, concurrency=[1, 2], repeats=3)
+    with pytest.raises(SpecError, match="not JSON"):
+        asked_by(insists, cells(insists)[:1])
+
+
+@pytest.mark.parametrize("reuse", [True, False])
+def test_a_trace_whose_prompts_share_beginnings_is_distinct_only_where_that_is_wanted(
+    spec_of: Callable[..., BenchSpec], tmp_path: Path, reuse: bool
+) -> None:
+    trace = tmp_path / "trace.jsonl"
+    lines = [{"timestamp": 10 * i, "input_length": 600, "output_length": 3, "hash_ids": [7, 100 + i]} for i in range(3)]
+    trace.write_text("\n".join(map(json.dumps, lines)))
+    spec = spec_of(trace={"file": str(trace)}, prefix_cache=reuse, concurrency=None, max_model_len=2048, repeats=2)
+    made = asked_by(spec, cells(spec))
+    assert [what.distinct for what in made] == [reuse] * 2
+    assert made[0].hash != made[1].hash
+
+
+def test_a_cell_whose_prompts_can_t_be_made_fails_alone(spec_of: Callable[..., BenchSpec], monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = spec_of(lengths=LENGTHS, repeats=2)
+    asking, (first, second) = Asking(spec), cells(spec)
+    asking.check([first, second])
+
+    def no_further(*_: object) -> Asked:
+        raise SpecError("no further distinct prompt")
+
+    monkeypatch.setattr("workloads.inference.asking.asked", no_further)
+    assert asking.what(second) == Failed("no_prompts", "no further distinct prompt")
+    with pytest.raises(SpecError):
+        Asking(spec).check([first])
 
 
 def test_every_rate_of_a_search_asks_others(spec_of: Callable[..., BenchSpec]) -> None:
@@ -144,4 +197,5 @@ def test_a_cell_that_was_begun_before_a_kill_may_be_known(
     )
     assert again.returncode == 0, again.stderr
     found = Swept(done.folder, again).cells
-    assert [c.gates.prefix_cache for c in found] == ["distinct prompts", "unknown", "distinct prompts"]
+    assert [c.gates.prefix_cache for c in found] == ["distinct prompts", "asked before", "distinct prompts"]
+    assert any("a try that was cut short may have asked the same prompts" in flag for flag in flags(found[1]))

@@ -115,23 +115,35 @@ def measured(**changes) -> Cell:
 
 
 @pytest.mark.parametrize(
-    ("changes", "met", "why"),
+    ("changes", "met", "why", "broke"),
     [
-        ({}, True, ""),
-        ({"slo_attainment": 0.9}, False, "90.0 % of the requests met the objectives"),
-        ({"lag": 0.125}, False, "requests piled up: 12.5 % of those sent"),
-        ({"lag": 0.125, "lag_noise": 0.2}, True, ""),
-        ({"lag": -0.5}, True, ""),
-        ({"least_e2e_s": 30.0}, None, "60 s of sends are too short for answers of 30 s; set search.min_duration_s to 90"),
-        ({"sends_s": 75.0}, None, "the load generator sent but 8 req/s; give it more cores"),
-        ({"slo_attainment": None, "error": "HTTP 429", "failure": "http_429"}, False, "HTTP 429"),
-        ({"slo_attainment": None, "error": "out of memory", "failure": "out_of_memory"}, None, "out of memory"),
-        ({"slo_attainment": None, "error": "exit 9", "failure": "engine_died", "first_try": "exit 9"}, None, "exit 9, twice"),
-        ({"sends_s": None}, None, "its cell was not measured"),
+        ({}, True, "", False),
+        ({"slo_attainment": 0.9}, False, "90.0 % of the requests met the objectives", False),
+        ({"lag": 0.125}, False, "requests piled up: 12.5 % of those sent", False),
+        ({"lag": 0.125, "lag_noise": 0.2}, True, "", False),
+        ({"lag": -0.5}, True, "", False),
+        ({"least_e2e_s": 30.0}, None, "60 s of sends are too short for answers of 30 s; set search.min_duration_s to 90", False),
+        ({"sends_s": 75.0}, None, "the load generator sent but 8 req/s; give it more cores", False),
+        ({"slo_attainment": None, "error": "HTTP 429", "failure": "http_429"}, False, "HTTP 429", False),
+        ({"slo_attainment": None, "error": "out of memory", "failure": "out_of_memory"}, None, "out of memory", False),
+        ({"slo_attainment": None, "error": "exit 9", "failure": "engine_died", "first_try": "exit 9"}, None, "exit 9, twice", True),
+        ({"sends_s": None}, None, "its cell was not measured", False),
     ],
 )
-def test_what_a_cell_shows(changes: dict, met: bool | None, why: str) -> None:
-    assert judge(measured(**changes), Search()) == Verdict(met, why)
+def test_what_a_cell_shows(changes: dict, met: bool | None, why: str, broke: bool) -> None:
+    assert judge(measured(**changes), Search()) == Verdict(met, why, broke)
+
+
+def test_an_engine_that_breaks_twice_is_too_much_only_above_a_rate_that_passed() -> None:
+    broke = judge(measured(slo_attainment=None, error="exit 9", failure="engine_died", first_try="exit 9"), Search())
+    hunt = Hunt(Search())
+    hunt.tell(1.0, broke)
+    assert hunt.next_rate() is None, "it may break at any rate"
+    hunt = Hunt(Search())
+    hunt.tell(1.0, GOOD)
+    hunt.tell(2.0, broke)
+    (first,) = searches(BenchSpec.model_validate_json(SPEC))
+    assert (hunt.next_rate(), hunt.result(first).above_rps) == (1.414, 2.0)
 
 
 def test_a_cell_that_shows_nothing_ends_the_search() -> None:

@@ -42,6 +42,12 @@ def test_what_fails_a_gate_is_the_headline_only_where_nothing_else_is() -> None:
     assert (row.value, row.flagged) == ("90", True)
 
 
+def test_a_load_of_which_a_repeat_died_is_not_fair() -> None:
+    dead = cell("concurrency 8", 1.0, concurrency=8, repeat=1, error="exit 9").model_copy(update={"output_tokens_per_s": None})
+    (row,) = cards([cell("concurrency 1", 10.0, concurrency=1), cell("concurrency 8", 90.0, concurrency=8), dead])["Output"].rows
+    assert (row.value, row.flagged) == ("10", False)
+
+
 def test_an_open_loops_first_token_counts_from_when_it_was_due() -> None:
     assert [(r.value, r.detail) for r in cards([cell("poisson 4 req/s", 1.0)])["TTFT"].rows] == [
         ("3,000 ms", "at poisson 4 req/s, since due")

@@ -166,6 +166,12 @@ def test_each_repeat_may_ask_its_own_prompts_at_its_own_times(field: str) -> Non
     assert compare(drawn("a", 0), drawn("b", 1)) == [Refused("m", "8", f"{field} differs: 0 and 1")]
 
 
+def test_why_an_endpoints_prompts_differ_from_an_engines() -> None:
+    distinct = GATES.model_copy(update={"prefix_cache": "distinct prompts", "prompt_hash": "other"})
+    why = "prompt_hash differs: h and other; one side's were distinct: set prompts.distinct alike"
+    assert compare(side("a", [1.0] * 6), side("openai", [1.0] * 6, gates=distinct)) == [Refused("m", "8", why)]
+
+
 def test_one_endpoint_that_was_asked_the_same_twice_is_told() -> None:
     distinct = GATES.model_copy(update={"prefix_cache": "distinct prompts"})
     a, b = (replace(side("openai", [1.0] * 6, gates=distinct), run=run, url="http://one:8000") for run in "ab")
@@ -173,6 +179,8 @@ def test_one_endpoint_that_was_asked_the_same_twice_is_told() -> None:
     assert note in table(a, b, compare(a, b)).splitlines()
     assert "Both asked" not in table(a, replace(b, url="http://other:8000"), compare(a, b))
     assert "Both asked" not in table(a, replace(b, run="a"), compare(a, b)), "one run asks each prompt once"
+    others = side("openai", [1.0] * 6, gates=distinct.model_copy(update={"prompt_hash": "x"}))
+    assert "Both asked" not in table(a, replace(others, run="b", url=a.url), [])
 
 
 def test_nothing_in_common_is_an_error() -> None:

@@ -7,7 +7,12 @@ from ncdemo.report.fairness import flags
 from ncdemo.report.frontier import pareto, points
 from ncdemo.spec.agreement import judged
 from ncdemo.spec.bench import BenchSpec
-from ncdemo.spec.result_bench import Cell, Distribution
+from ncdemo.spec.result_bench import Cell, Distribution, Gates
+
+GATES = Gates(
+    prompt_hash="h", asked_tokens="64 exactly", temperature=0.0, precision="bf16", max_model_len=2048, memory_fraction=0.4,
+    warmup_requests=2, prefix_cache="off", prefix_reuse=False, mode="server",
+)  # fmt: skip
 
 
 def cell(engine: str, agreements: dict[str, float] | None, **more: object) -> Cell:
@@ -39,6 +44,21 @@ def test_a_majority_is_believed() -> None:
     alike = [cell("w1", {}), cell("w2", {"w1": 1.0}), cell("a", {"w1": 0.1, "w2": 0.1}), cell("b", {"w1": 0.1, "w2": 0.1, "a": 1.0})]
     assert shares(alike) == dict.fromkeys(("w1", "w2", "a", "b"), 0.1), "two against two"
     assert shares(alike, "a") == {"w1": 0.1, "w2": 0.1, "a": None, "b": 1.0}
+
+
+def test_other_precisions_are_not_held_against_each_other() -> None:
+    fp32, bf16 = ({"gates": GATES.model_copy(update={"precision": p}), "variant": p} for p in ("fp32", "bf16"))
+    cells = [
+        cell("a", {}, **fp32), cell("b", {"a fp32": 1.0}, **fp32), cell("a", {"a fp32": 0.7, "b fp32": 0.7}, **bf16),
+        cell("b", {"a fp32": 0.7, "b fp32": 0.7, "a bf16": 0.97}, **bf16),
+    ]  # fmt: skip
+    assert shares(cells) == {"a fp32": 1.0, "b fp32": 1.0, "a bf16": 0.97, "b bf16": 0.97}
+    assert shares([cells[0], cells[2]]) == {"a fp32": None, "a bf16": None}
+
+
+def test_a_reference_without_answers_leaves_it_to_the_others() -> None:
+    found = judged([cell("ref", None, failed=20), cell("a", {}), cell("b", {"a": 0.1})], reference="ref")
+    assert [(c.token_agreement, c.agreement_by) for c in found] == [(None, None), (0.1, "others"), (0.1, "others")]
 
 
 def test_variants_are_held_against_the_references_own() -> None:

@@ -14,9 +14,11 @@ from ncdemo.spec.traces import replayed
 from ncdemo.spec.traffic import Load, Trace
 from workloads.inference.frameworks.base import Params, Prompt
 from workloads.inference.load.synthesize import synthesize, synthesize_shared
-from workloads.inference.prompts import Loaded, load_prompts, prompt_hash
+from workloads.inference.prompts import Loaded, UnusableRow, load_prompts, prompt_hash
 
 log = logging.getLogger("ncdemo.bench")
+OWN_TOKENS = 64
+"""Prompts of a file that are alike for longer share more than a chat template: a prefix cache would answer a part of them. Our choice."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ class Asked:
     warm_up: Sequence[Prompt] | None = None
     """What nothing else asks (None: a warm-up asks the first of the prompts)."""
     distinct: bool = False
-    """No other cell's prompts are these, nor are two of them alike."""
+    """No other cell's prompts are these, nor do two of them begin alike, but in a trace that is to find shared beginnings again."""
 
     @property
     def hash(self) -> str:
@@ -86,30 +88,42 @@ def _window(spec: BenchSpec, cell: PlannedCell, tokenizer: Any, room: int) -> As
     count, warm = spec.prompts.count, spec.warmup_requests
     if cell.load.search:  # nobody knows how many rates it tries
         return None
-    known = settings(spec)
+    known = [setting for setting in settings(spec) if not setting.startswith("trace")]
     total = warm + count * len(known) * spec.repeats
-    loaded = _rows(spec.prompts.model_copy(update={"count": max(total, 1)}), tokenizer, room)
-    differ = len({p.token_ids for p in loaded.prompts})
-    if differ < total:
+    try:
+        found = _different(spec.prompts, total, tokenizer, room)
+    except UnusableRow:  # one that would not have been looked at
+        if spec.prompts.distinct:
+            raise
+        return None
+    if len(found.prompts) < total:
         if spec.prompts.distinct:
             raise SpecError(
-                f"prompts.distinct: {spec.prompts.file} has {differ} prompts that differ, and "
+                f"prompts.distinct: {spec.prompts.file} has {len(found.prompts)} prompts that differ within {OWN_TOKENS} tokens, and "
                 f"{total} are asked for ({len(known)} loads x {spec.repeats} repeats x {count}, and {warm} of the warm-up); "
                 "give a longer file, a lower prompts.count, or lengths"
             )
         return None
     start = warm + count * (cell.repeat * len(known) + known.index(cell.setting))
-    mine, references = loaded.prompts[start : start + count], loaded.references[start : start + count]
-    rows = loaded.rows.model_copy(update={"used": count})
+    mine, references = found.prompts[start : start + count], found.references[start : start + count]
+    rows = found.rows.model_copy(update={"used": count})
     renumbered = [replace(prompt, index=i) for i, prompt in enumerate(mine)]
     what = Asked(renumbered, references, [spec.sampling.max_new_tokens] * count, rows=rows, distinct=True)
-    return _warm(spec, what, loaded.prompts[:warm])
+    return _warm(spec, what, found.prompts[:warm])
 
 
 @lru_cache(maxsize=2)
-def _rows(prompts: Prompts, tokenizer: Any, room: int) -> Loaded:
-    """Read a file once for all cells, rather than once for each."""
-    return load_prompts(prompts, tokenizer, room)
+def _different(prompts: Prompts, wanted: int, tokenizer: Any, room: int) -> Loaded:
+    """Return the first rows that differ within OWN_TOKENS, as many as are wanted or there are; read once for all cells."""
+    read = max(wanted, 1)
+    while True:
+        loaded = load_prompts(prompts.model_copy(update={"count": read}), tokenizer, room)
+        first = {p.token_ids[:OWN_TOKENS]: i for i, p in reversed(list(enumerate(loaded.prompts)))}
+        if len(first) >= wanted or loaded.rows.used < read:
+            break
+        read *= 2
+    kept = sorted(first.values())[:wanted]
+    return Loaded([loaded.prompts[i] for i in kept], [loaded.references[i] for i in kept], loaded.rows)
 
 
 def _warm(spec: BenchSpec, what: Asked, others: Sequence[Prompt]) -> Asked:
@@ -148,10 +162,8 @@ def _replayed(spec: BenchSpec, trace: Trace, cell: PlannedCell, tokenizer: Any) 
         log.warning("%s: %d of its first %d requests don't fit in max_model_len = %d and are left out: it is sent thinned by so much",
                     trace.file, left_out, left_out + len(rows), spec.max_model_len)  # fmt: skip
     lengths, chat = [row.prompt_tokens for row in rows], spec.endpoint == "chat"
-    if any(row.block_ids for row in rows):
-        made = synthesize_shared(tokenizer, rows, _seed(spec, cell))
-    else:
-        made = synthesize(tokenizer, lengths, _seed(spec, cell), chat=chat)
+    shared = any(row.block_ids for row in rows)
+    made = synthesize_shared(tokenizer, rows, _seed(spec, cell)) if shared else synthesize(tokenizer, lengths, _seed(spec, cell), chat=chat)
     what = Asked([m.prompt for m in made], [None] * len(rows), [row.output_tokens for row in rows], [row.offset_s for row in rows],
-                 distinct=spec.distinct_prompts)  # fmt: skip
+                 distinct=spec.distinct_prompts and (spec.prefix_cache or not shared))  # fmt: skip
     return _warm(spec, what, [m.prompt for m in synthesize(tokenizer, lengths[: spec.warmup_requests], _seed(spec, None), chat=chat)])

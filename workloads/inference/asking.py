@@ -29,6 +29,7 @@ class Asking:
         self._known: dict[tuple[Any, ...], Asked | Failed] = {}
         self._tokenizers: dict[ModelRef, Any] = {}
         self.first: Asked | None = None
+        self._checked = False
 
     def check(self, plans: Sequence[PlannedCell]) -> None:
         """Make the first repeat's, so that a prompt file that isn't there ends a run before any engine is loaded."""
@@ -37,6 +38,7 @@ class Asking:
         kinds = {(p.subject.model, p.lengths, p.load.kind == "trace", p.load.search): p for p in reversed(plans)}
         for plan in reversed(kinds.values()) if distinct else plans:
             self.what(plan)
+        self._checked = True
 
     def what(self, plan: PlannedCell) -> Asked | Failed:
         """Return what a cell asks. A model that isn't there fails its own cells; a prompt file that isn't there is nobody's cell."""
@@ -72,3 +74,7 @@ class Asking:
             return Failed("model_missing", str(error))
         except PromptTooLong as error:
             return Failed("prompt_too_long", str(error))
+        except SpecError as error:
+            if not self._checked:
+                raise
+            return Failed("no_prompts", str(error))  # of one cell: the others were begun

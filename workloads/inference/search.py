@@ -23,7 +23,7 @@ LAG = 0.02
 """Answers that fall behind the sends by more, and by more than noise, are a queue that grows."""
 LATENCIES = 3
 """A cell's sends must last so many of what an answer takes at the least: in the first the engine fills, and then it must be seen."""
-TOO_MUCH = (failures.HTTP_429, failures.HTTP_5XX, failures.TIMEOUT, failures.ABANDONED, failures.CLOSED_EARLY, failures.TRUNCATED)
+TOO_MUCH = (failures.HTTP_429, failures.HTTP_5XX, failures.TIMEOUT, failures.CLOSED_EARLY, failures.TRUNCATED)
 """Where every request of a cell failed so, its rate was too much. A server that dies may have another reason."""
 SENT = 0.98
 """Of a rate, what the load generator must have sent per second: else the rate was not tried."""
@@ -35,6 +35,8 @@ class Verdict:
 
     met: bool | None
     why: str = ""
+    broke: bool = False
+    """The engine broke, twice: above a rate that passed that is too much, else nobody knows why."""
 
 
 def judge(cell: Cell, search: Search) -> Verdict:
@@ -42,7 +44,9 @@ def judge(cell: Cell, search: Search) -> Verdict:
     low, lasted, rate = attained_low(cell, search.confidence), cell.sends_s, cell.rate_rps
     if low is None or lasted is None or rate is None:
         why = cell.error or "its cell was not measured"
-        return Verdict(False, why) if cell.failure in TOO_MUCH else Verdict(None, f"{why}{', twice' if cell.first_try else ''}")
+        if cell.failure in TOO_MUCH:
+            return Verdict(False, why)
+        return Verdict(None, f"{why}, twice", broke=True) if cell.first_try else Verdict(None, why)
     if low < search.attainment:
         return Verdict(False, f"{100 * (cell.slo_attainment or 0):.1f} % of the requests met the objectives")
     if cell.least_e2e_s is not None and lasted < LATENCIES * cell.least_e2e_s:
@@ -121,6 +125,8 @@ class Hunt:
     def tell(self, rate_rps: float, verdict: Verdict) -> None:
         """Take what a cell came to. One that can't show it ends the search: no other rate could show more."""
         self._runs += 1
+        if verdict.broke and self._good is not None and rate_rps > self._good:
+            verdict = Verdict(False, verdict.why)
         if verdict.met is None:
             self._unknown = f"at {rate_rps:g} req/s {verdict.why}"
         elif verdict.met:

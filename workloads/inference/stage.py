@@ -62,8 +62,14 @@ class Stage:
         self._never_ready: set[SubjectKey] = set()
         self.load_time_s: dict[str, float] = {}
 
-    def measure(self, cell: PlannedCell, what: Asked) -> list[Answer] | Failed:
-        """Give one cell to its subject, started if need be. Return the answers, or why there are none."""
+    def given_up(self, key: SubjectKey) -> bool:
+        return key in self._given_up
+
+    def measure(self, cell: PlannedCell, what: Asked, *, again: bool = False) -> list[Answer] | Failed:
+        """Give one cell to its subject, started if need be. Return the answers, or why there are none.
+
+        `again`: the same cell's second try, which is no second cell in which the subject dies.
+        """
         key = cell.subject
         if key in self._given_up:
             return self._given_up[key]
@@ -75,7 +81,8 @@ class Stage:
             self._deaths[key] = 0
         if subject.failed:
             self._end(key)
-            self._deaths[key] = self._deaths.get(key, 0) + (not ready or subject.failed.kind in DEAD)
+            died = not ready or subject.failed.kind in DEAD
+            self._deaths[key] = max(self._deaths.get(key, 0), int(died)) if again else self._deaths.get(key, 0) + died
             if key in self._never_ready or self._deaths[key] >= DEATHS:
                 self._given_up[key] = subject.failed
         return answers

@@ -130,11 +130,11 @@ class Sweep:
         An engine that breaks once says nothing about the rate that a search tries, so that is tried once more.
         """
         answers = stage.measure(plan, what)
-        if not (plan.load.search and isinstance(answers, Failed) and answers.kind in BREAKS):
+        if not plan.load.search or not isinstance(answers, Failed) or answers.kind not in BREAKS or stage.given_up(plan.subject):
             return answers, None
         log.warning("%s: %s; it is tried once more", plan.key, answers.reason)
         self._may_know = True
-        return stage.measure(plan, what), answers.reason
+        return stage.measure(plan, what, again=True), answers.reason
 
     def _records(self, plan: PlannedCell, what: Asked, answers: list[Answer]) -> list[RequestRecord]:
         tokenizer = self._asking.tokenizer(plan.subject.model)
@@ -173,8 +173,9 @@ class Sweep:
 
     def _kept_out(self, prefix_cache: str, what: Asked) -> str:
         """Return how a prefix cache was kept from answering: one that can't be emptied doesn't know what was never asked before."""
-        never = what.distinct and not self._may_know
-        return "distinct prompts" if never and prefix_cache not in ("off", "reset") else prefix_cache
+        if not what.distinct or prefix_cache in ("off", "reset"):
+            return prefix_cache
+        return "asked before" if self._may_know else "distinct prompts"
 
     def _matched(
         self, plan: PlannedCell, records: list[RequestRecord], references: Sequence[str | None]
