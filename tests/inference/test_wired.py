@@ -130,7 +130,7 @@ def test_an_argument_that_ncdemo_sets_itself_is_refused(tmp_path: Path, word: st
     ("changes", "said"),
     [
         ({"engines": ["vllm"], "server_args": {"sglang": ["--x"]}}, "server_args: sglang is not in engines; add it there, or remove"),
-        ({"engines": ["transformers"], "server_args": {"transformers": ["--x"]}}, "server_args: transformers has no server; remove"),
+        ({"mode": "offline", "engines": ["transformers"], "server_args": {"transformers": ["--x"]}}, "server_args: transformers has no server"),
         ({"engines": ["openai"], "url": "http://h", "server_args": {"openai": ["--x"]}}, "server_args: openai is an endpoint that runs already"),
         ({"mode": "offline", "engines": ["vllm"], "server_args": {"vllm": ["--x"]}}, "server_args: vllm takes none in mode: offline; set mode"),
         ({"engines": ["vllm"], "client_processes": 0}, "client_processes"),
