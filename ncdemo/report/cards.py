@@ -149,9 +149,10 @@ def _best(cells: list[Cell]) -> list[Cell]:
 
 
 def _short_of(cells: list[Cell]) -> str:
-    """Return how many of a load's requests met the objectives, where those were too few; else nothing."""
+    """Return what shows that a load was too much: too few requests that met the objectives, or a queue that grew; else nothing."""
     shares = [c.slo_attainment for c in cells if c.slo_attainment is not None]
-    return f", {percent(median(shares))} met the objectives" if shares and median(shares) < ATTAINED else ""
+    few = f", {percent(median(shares))} met the objectives" if shares and median(shares) < ATTAINED else ""
+    return few + ", requests piled up" * any(c.piled_up for c in cells)
 
 
 def _p50(cells: list[Cell], metric: str) -> str:

@@ -6,6 +6,8 @@ from ncdemo.spec.record import Record
 from ncdemo.spec.result_engine import EngineCounts
 from ncdemo.spec.server_args import ServerArg
 
+LAG = 0.02
+"""Of Cell.lag, what an engine that keeps up may show. Our choice."""
 TokensFrom = Literal["engine", "token_ids", "usage", "text"]
 
 
@@ -229,6 +231,11 @@ class Cell(Record):
     server_args: list[ServerArg] | None = None
     """What was appended to its server's command, and what each argument changes (None: an endpoint of others, a cell that was not
     measured, or a run of an older version)."""
+
+    @property
+    def piled_up(self) -> bool:
+        """Whether answers fell behind the sends of an open loop by more than LAG and more than noise: a queue that grows."""
+        return self.lag is not None and self.lag > max(LAG, self.lag_noise or 0.0)
 
     @property
     def subject(self) -> str:

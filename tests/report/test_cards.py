@@ -35,6 +35,12 @@ def test_a_load_that_was_too_much_is_not_the_headline() -> None:
     assert (row.value, row.detail) == ("90", "at poisson 64 req/s, 1 repeat, 7.8 % met the objectives"), "there is no other"
 
 
+def test_a_burst_that_piles_up_is_not_the_headline() -> None:
+    burst = cell("poisson 400 req/s", 90.0, lag=0.9, lag_noise=0.5)
+    assert cards([cell("poisson 4 req/s", 40.0, lag=0.1, lag_noise=0.2), burst])["Output"].rows[0].value == "40"
+    assert cards([burst])["Output"].rows[0].detail == "at poisson 400 req/s, 1 repeat, requests piled up"
+
+
 def test_what_fails_a_gate_is_the_headline_only_where_nothing_else_is() -> None:
     (row,) = cards([cell("concurrency 1", 10.0, concurrency=1), cell("concurrency 8", 90.0, concurrency=8, failed=3)])["Output"].rows
     assert (row.value, row.flagged) == ("10", False)

@@ -19,8 +19,6 @@ from workloads.inference.metrics import attained_low
 
 LOWEST_RPS = 1e-3
 """Below it the answer is: none."""
-LAG = 0.02
-"""Answers that fall behind the sends by more, and by more than noise, are a queue that grows."""
 LATENCIES = 3
 """A cell's sends must last so many of what an answer takes at the least: in the first the engine fills, and then it must be seen."""
 TOO_MUCH = (failures.HTTP_429, failures.HTTP_5XX, failures.TIMEOUT, failures.CLOSED_EARLY, failures.TRUNCATED)
@@ -54,8 +52,8 @@ def judge(cell: Cell, search: Search) -> Verdict:
         return Verdict(
             None, f"{lasted:.3g} s of sends are too short for answers of {cell.least_e2e_s:.3g} s; set search.min_duration_s to {needed}"
         )
-    if cell.lag is not None and cell.lag > max(LAG, cell.lag_noise or 0.0):
-        return Verdict(False, f"requests piled up: {100 * cell.lag:.1f} % of those sent")
+    if cell.piled_up:
+        return Verdict(False, f"requests piled up: {100 * (cell.lag or 0):.1f} % of those sent")
     if (sent := (cell.requests - 1) / lasted if lasted else 0.0) < SENT * rate:
         return Verdict(None, f"the load generator sent but {sent:.4g} req/s; give it more cores")
     return Verdict(True)
