@@ -8,6 +8,7 @@ from ncdemo.cli.watch_gpus import GpuTable, gpu_line
 from ncdemo.report.show import duration, ms, number, percent, printable, size
 from ncdemo.report.watched import Watched
 from ncdemo.spec.ledger import usual_s
+from ncdemo.spec.result_bench import first_token
 
 BLOCKS = "▁▂▃▄▅▆▇█"
 COLOURS = {"running": "cyan", "finished": "green", "failed": "red", "interrupted": "yellow", "gone": "red"}
@@ -148,8 +149,7 @@ def _cells(cells: Sequence[dict[str, Any]]) -> Any:
         table.add_column(name, justify="right")
     for cell in cells:
         load = str(cell.get("setting") or f"concurrency {cell.get('concurrency')}")
-        first = "ttft_s" if cell.get("concurrency") is not None else "ttft_from_schedule_s"
-        ttft, tpot = (ms((cell.get(name) or {}).get("p50")) for name in (first, "tpot_s"))
+        ttft, tpot = (ms((cell.get(name) or {}).get("p50")) for name in (first_token(cell.get("concurrency")), "tpot_s"))
         engine = " ".join(filter(None, (str(cell.get("engine")), cell.get("variant"))))
         speed, goodput = number(cell.get("output_tokens_per_s"), 3), number(cell.get("goodput_rps"), 3)
         table.add_row(engine, load, str(cell.get("repeat")), speed, ttft, tpot, goodput, str(cell.get("failed")))

@@ -10,7 +10,7 @@ from ncdemo.report.gpu_health import slowed_share
 from ncdemo.report.machine_panels import machines
 from ncdemo.report.read import Run
 from ncdemo.report.show import NOT_MEASURED, UNBOUND, ms, number, percent, said
-from ncdemo.spec.result_bench import Cell
+from ncdemo.spec.result_bench import Cell, first_token
 
 ATTAINED = 0.99
 """Share of requests that must meet the objectives, as a search asks for by default."""
@@ -105,8 +105,7 @@ def _bench_cards(runs: list[Run], colours: dict[str, int]) -> list[Card]:
             where = f"at {said(best[0].load.removesuffix(f', {lengths}'))}"
             many = f"{where}, median of {len(values)} repeats" if len(values) > 1 else f"{where}, 1 repeat"
             speed.append(Row(label, number(median(values)), many + _short_of(best), colours[subject], bad))
-            # Who waits before a late send waits too.
-            first = "ttft_s" if best[0].concurrency is not None else "ttft_from_schedule_s"
+            first = first_token(best[0].concurrency)
             ttft.append(Row(label, _p50(best, first), where + (", since due" if first != "ttft_s" else ""), colours[subject], bad))
             tpot.append(Row(label, _p50(best, "tpot_s"), where, colours[subject], bad))
     rates = [row for run, _ in benches for row in _rates(run, colours, run.label if len(benches) > 1 else "")]

@@ -277,6 +277,11 @@ def load_of(setting: str | None, concurrency: int | None) -> str:
     return str(concurrency) if setting in (None, f"concurrency {concurrency}") else setting
 
 
+def first_token(concurrency: int | None) -> str:
+    """Return the name of what is waited for the first token: in an open loop it counts since the request was due."""
+    return "ttft_from_schedule_s" if concurrency is None else "ttft_s"
+
+
 class PromptRows(Record):
     """What became of the rows of prompts.file, read until there were enough."""
 

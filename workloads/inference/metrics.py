@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from ncdemo.spec.bench import Slo
-from ncdemo.spec.result_bench import Cell, Distribution, RequestRecord, TokensFrom
+from ncdemo.spec.result_bench import Cell, Distribution, RequestRecord, TokensFrom, first_token
 from ncdemo.spec.shares import wilson
 from ncdemo.spec.sweep import PlannedCell
 from workloads.inference.frameworks.base import Answer
@@ -162,7 +162,7 @@ def meets(record: RequestRecord, slo: Slo) -> bool:
     tpot_s = record.tpot_s
     if tpot_s is None and record.chunk_tokens is None and len(record.chunk_s) > 1:
         tpot_s = (record.chunk_s[-1] - record.chunk_s[0]) / (len(record.chunk_s) - 1)
-    ttft_s = record.ttft_from_schedule_s if record.concurrency is None else record.ttft_s
+    ttft_s = getattr(record, first_token(record.concurrency))
     return ttft_s is not None and ttft_s <= slo.ttft_s and (tpot_s is None or tpot_s <= slo.tpot_s)
 
 

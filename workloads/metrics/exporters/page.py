@@ -15,7 +15,7 @@ from typing import Any
 from ncdemo.spec.follow import NodeState, RunState
 from ncdemo.spec.gpu_errors import SLOWDOWNS
 from ncdemo.spec.job_labels import PROMETHEUS_JOB
-from ncdemo.spec.result_bench import Cell, SearchResult
+from ncdemo.spec.result_bench import Cell, SearchResult, first_token
 from ncdemo.spec.run_folder import evictions, run_id, run_of
 from workloads.metrics.exporters.names import NAMES, PERCENTILES, STATUSES
 
@@ -239,17 +239,12 @@ def _cells(group: Group, cells: list[Cell]) -> None:
             group.add(metric, _median(getattr(cell, name) for cell in repeats), model=model, load=load)
         for name, metric in LATENCIES.items():
             for percentile in PERCENTILES:
-                known = [found for cell in repeats if (found := getattr(cell, _since_due(name, cell)))]
+                known = [found for cell in repeats if (found := getattr(cell, first_token(cell.concurrency) if name == "ttft_s" else name))]
                 values = [getattr(found, percentile) for found in known]
                 group.add(metric, _median(values), model=model, load=load, percentile=percentile)
         group.add("ncdemo_bench_in_flight_requests", _median(_in_flight(cell) for cell in repeats), model=model, load=load)
         late = [cell.client.max_lateness_s for cell in repeats if cell.client]
         group.add("ncdemo_bench_send_lateness_seconds", max(late, default=None), model=model, load=load)
-
-
-def _since_due(name: str, cell: Cell) -> str:
-    """Return where a latency is: the first token of an open loop is waited for since the request was due."""
-    return "ttft_from_schedule_s" if name == "ttft_s" and cell.concurrency is None else name
 
 
 def _searches(group: Group, searches: Iterable[SearchResult]) -> None:
